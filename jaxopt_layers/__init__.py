@@ -1,0 +1,13 @@
+"""Differentiable convex optimization for JAX: the whole public API."""
+
+from importlib.metadata import version as _version
+
+from jaxopt_layers.qp import solve_qp as solve_qp
+from jaxopt_layers.settings import Derivative as Derivative
+from jaxopt_layers.settings import Settings as Settings
+from jaxopt_layers.solution import QPSolution as QPSolution
+from jaxopt_layers.solution import SolverError as SolverError
+from jaxopt_layers.solution import raise_if_failed as raise_if_failed
+from jaxopt_layers.status import Status as Status
+
+__version__ = _version("jaxopt_layers")

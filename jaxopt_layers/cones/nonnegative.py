@@ -1,0 +1,55 @@
+"""The nonnegative orthant: inequality rows. Self-dual; everything is elementwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+
+@dataclass(frozen=True)
+class Nonnegative:
+    """``s >= 0``; the Nesterov-Todd scaling is ``W = diag(sqrt(s / z))``, so H = W'W = diag(s / z)."""
+
+    size: int
+
+    @property
+    def degree(self) -> int:
+        return self.size
+
+    def unit(self, dtype: DTypeLike) -> Array:
+        return jnp.ones(self.size, dtype)
+
+    def margin(self, v: Array) -> Array:
+        return jnp.min(v, initial=jnp.inf)
+
+    def rectify_scaling(self, rows: Array) -> Array:
+        return rows
+
+    def scaling(self, s: Array, z: Array) -> Array:
+        """The diagonal of H, kept finite where z underflows."""
+        return s / jnp.maximum(z, jnp.finfo(z.dtype).tiny)
+
+    def hessian_diagonal(self, scaling: Array, dtype: DTypeLike) -> Array:
+        return scaling
+
+    def affine_shift(self, scaling: Array, s: Array) -> Array:
+        return s
+
+    def combined_shift(
+        self, scaling: Array, s: Array, z: Array, ds: Array, dz: Array, target: Array
+    ) -> Array:
+        """From ``(s + ds)(z + dz) = target``, the product of the affine steps taken as known."""
+        return s + (ds * dz - target) / jnp.maximum(z, jnp.finfo(z.dtype).tiny)
+
+    def max_step(self, v: Array, dv: Array) -> Array:
+        ratio = jnp.where(dv < 0, -v / jnp.where(dv < 0, dv, -1), jnp.inf)
+        return jnp.min(ratio, initial=jnp.inf)
+
+    def central_pair(self, v: Array, mu: Array) -> tuple[Array, Array]:
+        # The larger root is exact; the smaller one follows from the product without cancellation.
+        larger = 0.5 * (jnp.abs(v) + jnp.sqrt(v * v + 4 * mu))
+        smaller = jnp.where(larger > 0, mu / jnp.where(larger > 0, larger, 1), 0)
+        return jnp.where(v > 0, larger, smaller), jnp.where(v > 0, smaller, larger)

@@ -1,0 +1,138 @@
+"""Ruiz equilibration: the KKT matrix scaled so that its rows and columns have norms near one.
+
+With x = D x^, s = E^-1 s^ and z = E z^ / c, the scaled problem has P^ = c DPD, q^ = c Dq,
+R^ = ERD and b^ = Eb (Ruiz 2001; Stellato et al. 2020, section 5.1). D and E depend on the matrices
+only, so a batch that shares its matrices shares them too; c depends on q, and is kept apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxopt_layers.cones import Product
+from jaxopt_layers.matrix import norm_inf
+from jaxopt_layers.problem import Program
+from jaxopt_layers.rows import ConstraintRows
+
+# A row or column whose norm lies within this factor of one counts as balanced.
+_BALANCED = 2.0
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Scaling:
+    """D (n,), E (rows,) and c. Entries of E belong to absent rows too; `active` masks those."""
+
+    columns: Array
+    rows: Array
+    objective: Array
+
+    def unscale_primal(self, x: Array) -> Array:
+        return self.columns * x
+
+    def unscale_slack(self, s: Array) -> Array:
+        return s / self.rows
+
+    def unscale_dual(self, z: Array) -> Array:
+        return z * self.rows / self.objective
+
+    def scale_primal(self, x: Array) -> Array:
+        return x / self.columns
+
+    def scale_slack(self, s: Array) -> Array:
+        return s * self.rows
+
+    def scale_dual(self, z: Array) -> Array:
+        return z / self.rows * self.objective
+
+
+def equilibrate(program: Program, cone: Product, passes: int) -> Scaling:
+    """The scaling of a program; a cone's rows are scaled so that it maps onto itself."""
+    rows = program.rows
+    columns, dense_rows = _ruiz(program.quadratic, rows, passes)
+    # A bound row is scaled back to an entry of one, so that bounds stay plain vectors.
+    bounds = [1 / columns] * (int(rows.lower) + int(rows.upper))
+    scale = cone.rectify_scaling(jnp.concatenate([dense_rows, *bounds]))
+    objective = jnp.ones_like(program.quadratic_scale)
+    if cone.degree:  # without a barrier there is nothing to balance the objective against
+        curvature = _column_norms(program.quadratic, columns)
+        norm = jnp.maximum(jnp.mean(curvature), norm_inf(columns * program.linear))
+        objective = 1 / jnp.where(norm > 0, norm, 1)
+    return Scaling(columns, scale, objective)
+
+
+def scale(program: Program, scaling: Scaling) -> Program:
+    """The scaled program."""
+    quadratic, rows, columns = program.quadratic, program.rows, scaling.columns
+    if quadratic is not None:
+        outer = columns * columns if quadratic.ndim == 1 else columns[:, None] * columns[None, :]
+        quadratic = quadratic * outer
+    offset = program.offset * scaling.rows
+    if rows.active is not None:  # an absent row reads 0'x + s = 1 at any scale
+        offset = jnp.where(rows.active > 0, offset, program.offset)
+    return Program(
+        quadratic=quadratic,
+        quadratic_scale=scaling.objective * program.quadratic_scale,
+        linear=scaling.objective * columns * program.linear,
+        rows=rows.scaled(columns, scaling.rows[: rows.dense_count]),
+        offset=offset,
+        constant=program.constant,
+    )
+
+
+def _ruiz(quadratic: Array | None, rows: ConstraintRows, passes: int) -> tuple[Array, Array]:
+    """D and the dense rows' part of E: at most `passes` passes, fewer once all is balanced."""
+    dense, dtype = rows.dense, rows.dtype
+    start = _Balance(
+        columns=jnp.ones(rows.variables, dtype),
+        dense_rows=jnp.ones(rows.dense_count, dtype),
+        imbalance=jnp.array(jnp.inf, dtype),
+        passes=jnp.array(0, jnp.int32),
+    )
+
+    def unbalanced(state: _Balance) -> Array:
+        return (state.imbalance > _BALANCED) & (state.passes < passes)
+
+    def balance(state: _Balance) -> _Balance:
+        columns = _column_norms(quadratic, state.columns)
+        dense_rows = state.dense_rows
+        if dense is not None:
+            entries = jnp.abs(dense) * dense_rows[:, None] * state.columns[None, :]
+            columns = jnp.maximum(columns, jnp.max(entries, axis=0, initial=0))
+            dense_rows = jnp.max(entries, axis=1, initial=0)
+        else:
+            dense_rows = jnp.ones_like(dense_rows)
+        columns = jnp.where(columns > 0, columns, 1)
+        dense_rows = jnp.where(dense_rows > 0, dense_rows, 1)
+        norms = jnp.concatenate([columns, dense_rows])
+        return _Balance(
+            columns=state.columns / jnp.sqrt(columns),
+            dense_rows=state.dense_rows / jnp.sqrt(dense_rows),
+            imbalance=jnp.max(jnp.maximum(norms, 1 / norms), initial=1),
+            passes=state.passes + 1,
+        )
+
+    end = lax.while_loop(unbalanced, balance, start)
+    return end.columns, end.dense_rows
+
+
+def _column_norms(quadratic: Array | None, columns: Array) -> Array:
+    """The largest entry of each column of DPD."""
+    if quadratic is None:
+        return jnp.zeros_like(columns)
+    if quadratic.ndim == 1:
+        return jnp.abs(quadratic) * columns * columns
+    return columns * jnp.max(jnp.abs(quadratic) * columns[None, :], axis=1, initial=0)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Balance:
+    columns: Array
+    dense_rows: Array
+    imbalance: Array
+    passes: Array

@@ -1,0 +1,66 @@
+"""The differentiable data of a program, apart from what only describes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_layers.cones import Product
+from jaxopt_layers.problem import Program
+from jaxopt_layers.rows import ConstraintRows
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Data:
+    """P as (n, n), (n,) or None; q (n,); the dense rows (k, n) or None; b (rows,)."""
+
+    quadratic: Array | None
+    linear: Array
+    dense: Array | None
+    offset: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Marks:
+    """Zeros and ones that say which rows are there and whether the problem's data were finite."""
+
+    active: Array
+    valid: Array
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is static about a program."""
+
+    equalities: int
+    lower: bool
+    upper: bool
+    cone: Product
+
+    def program(self, data: Data, marks: Marks) -> Program:
+        """Put the parts together."""
+        dense, one = data.dense, jnp.ones((), data.linear.dtype)
+        rows = ConstraintRows(
+            dense=dense,
+            dense_transposed=None if dense is None else dense.T,
+            active=marks.active if self.cone.degree else None,
+            free=None,
+            dtype=data.linear.dtype,
+            variables=data.linear.shape[0],
+            equalities=self.equalities,
+            lower=self.lower,
+            upper=self.upper,
+        )
+        return Program(
+            quadratic=data.quadratic,
+            quadratic_scale=one,
+            linear=data.linear,
+            rows=rows,
+            offset=data.offset,
+            constant=0 * one,
+        )

@@ -1,0 +1,175 @@
+"""The KKT conditions of a program, linearized at a solution: the derivative's one linear system.
+
+At a solution (x, z, s) of ``Px + q + R'z = 0, Rx + s = b, s o z = 0`` (mu on the central path), data
+and solution move together by
+
+    [P  R'] [dx]   [-(dP x + dq + dR'z)]
+    [R -H ] [dz] = [ db - dR x         ],      ds = -H dz,      H = diag(s / z),  0 on equality rows,
+
+which are the equations of Amos & Kolter (2017), eq. 6, symmetrized. Their adjoint (eq. 7-8), for
+cotangents (gx, gz, gs) and ``[P R'; R -H] u = (gx - R'gs, gz)`` is
+
+    dq = -u1,   db = u2 + gs,   dP = -(u1 x' + x u1') / 2,   dR = -(z u1' + (u2 + gs) x').
+
+The optimal value needs no linear system: its derivative is that of the Lagrangian (the envelope theorem).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxopt_layers.equilibrate import Scaling, equilibrate, scale
+from jaxopt_layers.implicit.data import Data, Layout, Marks
+from jaxopt_layers.implicit.least_squares import PseudoInverse, pseudo_inverse
+from jaxopt_layers.kkt import Form, System, choose_form, refined_solve
+from jaxopt_layers.matrix import norm_inf
+from jaxopt_layers.problem import Program
+from jaxopt_layers.settings import Settings, tolerances
+from jaxopt_layers.solution import ConeSolution
+
+# Slack-to-dual ratios beyond these bounds say no more than active or inactive.
+_LARGEST_RATIO = {8: 1e13, 4: 1e6}
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Factorization:
+    """The system at a solution, scaled and factored: what the backward pass reuses."""
+
+    system: System
+    scaling: Scaling
+    factor: Any
+
+
+@dataclass(frozen=True)
+class KKTRule:
+    """The linear system of the derivative, for one layout and one choice of settings."""
+
+    layout: Layout
+    settings: Settings
+
+    def factorize(self, data: Data, marks: Marks, solution: ConeSolution) -> Factorization:
+        """Factor the system at the solution: never a factor of the loop, which belongs to an earlier iterate."""
+        data, marks, solution = lax.stop_gradient((data, marks, solution))
+        program, hessian = self._linearize(data, marks, solution)
+        scaling = equilibrate(program, self.layout.cone, self.settings.equilibration_passes)
+        scaled = scale(program, scaling)
+        system = System(scaled, hessian * scaling.rows * scaling.rows / scaling.objective)
+        factor: Any
+        if self.settings.derivative.solver == "least_squares":
+            factor = pseudo_inverse(system)
+        else:
+            factor = self._form(scaled).factor(system)
+        return Factorization(system, scaling, factor)
+
+    def solve(
+        self,
+        data: Data,
+        marks: Marks,
+        solution: ConeSolution,
+        factorization: Factorization,
+        right: tuple[Array, Array],
+    ) -> tuple[Array, Array]:
+        """Solve the (symmetric) system for one right-hand side; differentiable in everything but the factor."""
+        program, hessian = self._linearize(data, marks, solution)
+
+        def product(u: tuple[Array, Array]) -> tuple[Array, Array]:
+            top = program.quadratic_product(u[0]) + program.rows.transposed_product(u[1])
+            return top, program.rows.product(u[0]) - hessian * u[1]
+
+        def solver(_: Any, rhs: tuple[Array, Array]) -> tuple[Array, Array]:
+            return self._solve_scaled(factorization, rhs)
+
+        return lax.custom_linear_solve(product, right, solver, symmetric=True)
+
+    def _linearize(
+        self, data: Data, marks: Marks, solution: ConeSolution
+    ) -> tuple[Program, Array]:
+        """The program with, of two coinciding bounds, only the one that holds; and H."""
+        program = self.layout.program(data, marks)
+        rows, p = program.rows, self.layout.equalities
+        s, z = solution.s[p:], solution.y[p:]
+        if rows.active is None:
+            return program, jnp.zeros_like(solution.s)
+        active = rows.active
+        if rows.lower and rows.upper:
+            _, lower, upper = rows.split(data.offset)
+            _, lower_dual, upper_dual = rows.split(solution.y)
+            dense_active, lower_active, upper_active = rows.split(active)
+            coincide = (-lower == upper) & (lower_active > 0) & (upper_active > 0)
+            upper_holds = upper_dual > lower_dual
+            lower_active = jnp.where(coincide & upper_holds, 0, lower_active)
+            upper_active = jnp.where(coincide & ~upper_holds, 0, upper_active)
+            active = jnp.concatenate([dense_active, lower_active, upper_active])
+        bound = _LARGEST_RATIO[s.dtype.itemsize]
+        # Away from the bounds H is s / z to the last bit, so that it can be differentiated again.
+        present = (active[p:] > 0) & jnp.isfinite(s)
+        s = jnp.where(present, s, 1)
+        z = jnp.where(present, z, 1)
+        is_active, is_inactive = s * bound <= z, z * bound <= s
+        regular = ~is_active & ~is_inactive
+        ratio = jnp.where(regular, s, 1) / jnp.where(regular, z, 1)
+        ratio = jnp.where(is_active, 1 / bound, jnp.where(is_inactive, bound, ratio))
+        hessian = jnp.concatenate([jnp.zeros(p, s.dtype), ratio])
+        return replace(program, rows=replace(rows, active=active)), hessian
+
+    def _form(self, scaled: Program) -> Form:
+        return choose_form(scaled, tolerances(self.settings, scaled.linear.dtype).regularization)
+
+    def _solve_scaled(
+        self, factorization: Factorization, right: tuple[Array, Array]
+    ) -> tuple[Array, Array]:
+        """Solve in equilibrated coordinates: x = D x^, z = E z^ / c."""
+        system, scaling = factorization.system, factorization.scaling
+        rx = scaling.objective * scaling.columns * right[0]
+        rz = scaling.rows * right[1]
+        if isinstance(factorization.factor, PseudoInverse):
+            dx, dz = factorization.factor.solve(rx, rz)
+        else:
+            dx, dz = self._solve_refined(system, factorization.factor, rx, rz)
+        return scaling.columns * dx, scaling.rows * dz / scaling.objective
+
+    def _solve_refined(
+        self, system: System, factor: Any, rx: Array, rz: Array
+    ) -> tuple[Array, Array]:
+        """Refined solve; where the system is singular and can't be met, of its nearest attainable side.
+
+        With redundant rows the right-hand side may have a part that no u attains, which the
+        regularized factor answers with 1 / regularization. Solving again for ``K u`` drops it.
+        """
+        form = self._form(system.program)
+        steps = max(self.settings.refinement_steps, 2)
+        dx, dz = refined_solve(form, system, factor, rx[None], rz[None], steps)
+
+        def repeat(_: Array, u: tuple[Array, Array]) -> tuple[Array, Array]:
+            return refined_solve(form, system, factor, *system.product(*u), steps)
+
+        top, bottom = system.product(dx, dz)
+        error = jnp.maximum(norm_inf(rx[None] - top), norm_inf(rz[None] - bottom))[0]
+        size = jnp.maximum(norm_inf(rx), norm_inf(rz))
+        unattainable = error > jnp.sqrt(jnp.finfo(rx.dtype).eps) * size
+        repeats = jnp.where(unattainable, 1, 0)
+        dx, dz = lax.fori_loop(0, repeats, repeat, (dx, dz))
+        return dx[0], dz[0]
+
+
+def value_cotangent(data: Data, solution: ConeSolution, cotangent: Array) -> Data:
+    """The optimal value's derivative, by the envelope theorem, times its cotangent."""
+    x, z = solution.x, solution.y
+    quadratic = data.quadratic
+    if quadratic is not None:
+        quadratic = 0.5 * cotangent * (x * x if quadratic.ndim == 1 else outer(x, x))
+    dense = data.dense
+    if dense is not None:
+        dense = cotangent * outer(z[: dense.shape[0]], x)
+    return Data(quadratic, cotangent * x, dense, -cotangent * z)
+
+
+def outer(a: Array, b: Array) -> Array:
+    """a b'."""
+    return a[:, None] * b[None, :]

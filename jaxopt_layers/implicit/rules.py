@@ -1,0 +1,193 @@
+"""The solution map with its derivative attached, as a `jax.custom_vjp` or a `jax.custom_jvp`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxopt_layers import engine
+from jaxopt_layers.implicit.data import Data, Layout, Marks
+from jaxopt_layers.implicit.kkt import Factorization, KKTRule, outer, value_cotangent
+from jaxopt_layers.ipm import WarmStart
+from jaxopt_layers.matrix import matmul, symmetric_product
+from jaxopt_layers.settings import Settings
+from jaxopt_layers.solution import ConeSolution
+from jaxopt_layers.status import Status
+
+#: A solution map: (layout, settings, data, marks, start) -> solution, a module's own function.
+SolutionMap = Callable[[Layout, Settings, Data, Marks, Any], ConeSolution]
+
+
+def solve(
+    layout: Layout, settings: Settings, data: Data, marks: Marks, warm: WarmStart | None
+) -> ConeSolution:
+    """Solve a program, differentiably in `data`."""
+    differentiable = {"reverse": _reverse, "forward": _forward}[settings.derivative.mode]
+    warm = lax.stop_gradient(warm)
+    if settings.derivative.smoothing == 0:
+        return differentiable(_optimum, layout, settings, data, marks, warm)
+    # The values are the optimum's and the derivatives the central path's, to any order: the point of
+    # the path is a solution map of its own.
+    optimum = lax.stop_gradient(_optimum(layout, settings, lax.stop_gradient(data), marks, warm))
+    smoothed = differentiable(_central_path, layout, settings, data, marks, optimum)
+    return jax.tree.map(_with_value, optimum, smoothed)
+
+
+def _optimum(
+    layout: Layout, settings: Settings, data: Data, marks: Marks, warm: WarmStart | None
+) -> ConeSolution:
+    program = layout.program(data, marks)
+    return engine.solve(program, layout.cone, settings, marks.valid > 0, warm)
+
+
+def _central_path(
+    layout: Layout, settings: Settings, data: Data, marks: Marks, optimum: ConeSolution
+) -> ConeSolution:
+    program = layout.program(data, marks)
+    return engine.central_point(program, layout.cone, settings, optimum)
+
+
+def _with_value(value: Array, derivative: Array) -> Array:
+    """`value`, with the derivative of the other; the difference is taken where both are finite."""
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        return value
+    difference = jnp.where(jnp.isfinite(value), value - lax.stop_gradient(derivative), 0)
+    return jnp.where(jnp.isfinite(value), derivative + difference, value)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _reverse(
+    solution_map: SolutionMap, layout: Layout, settings: Settings, data: Data, marks: Marks, start: Any
+) -> ConeSolution:
+    return solution_map(layout, settings, data, marks, start)
+
+
+_Residuals = tuple[Data, Marks, ConeSolution, Factorization]
+
+
+def _reverse_forward(
+    solution_map: SolutionMap, layout: Layout, settings: Settings, data: Data, marks: Marks, start: Any
+) -> tuple[ConeSolution, _Residuals]:
+    # The map itself is called, not the solver, so that this rule can be differentiated again.
+    solution = _reverse(solution_map, layout, settings, data, marks, start)
+    regular = _neutral_where_failed(solution)
+    factorization = KKTRule(layout, settings).factorize(data, marks, regular)
+    return solution, (data, marks, solution, factorization)
+
+
+def _reverse_backward(
+    solution_map: SolutionMap,
+    layout: Layout,
+    settings: Settings,
+    residuals: _Residuals,
+    cotangent: ConeSolution,
+) -> tuple[Data, None, None]:
+    data, marks, solution, factorization = residuals
+    failed = solution.status > Status.ALMOST_SOLVED
+    regular = _neutral_where_failed(solution)
+    present = _present(layout, marks, solution)
+    gx = jnp.where(failed, 0, cotangent.x)
+    gz = jnp.where(present & ~failed, cotangent.y, 0)
+    # Equality rows have no slack, absent ones an infinite one.
+    p = layout.equalities
+    is_slack = present & (jnp.arange(present.shape[0]) >= p) & ~failed
+    gs = jnp.where(is_slack, cotangent.s, 0)
+
+    rows = layout.program(data, marks).rows
+    right = (gx - rows.transposed_product(gs), gz)
+    u1, u2 = KKTRule(layout, settings).solve(data, marks, regular, factorization, right)
+    u2 = jnp.where(present, u2, 0) + gs
+
+    x, z, quadratic, dense = regular.x, regular.y, data.quadratic, data.dense
+    if quadratic is not None:
+        quadratic = -u1 * x if quadratic.ndim == 1 else -0.5 * (outer(u1, x) + outer(x, u1))
+    if dense is not None:
+        count = dense.shape[0]
+        dense = -(outer(z[:count], u1) + outer(u2[:count], x))
+    gradient = Data(quadratic=quadratic, linear=-u1, dense=dense, offset=u2)
+    g_value = jnp.where(failed, 0, cotangent.objective + cotangent.dual_objective)
+    gradient = jax.tree.map(jnp.add, gradient, value_cotangent(data, regular, g_value))
+    return _mark_failed(gradient, failed, settings), None, None
+
+
+_reverse.defvjp(_reverse_forward, _reverse_backward)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def _forward(
+    solution_map: SolutionMap, layout: Layout, settings: Settings, data: Data, marks: Marks, start: Any
+) -> ConeSolution:
+    return solution_map(layout, settings, data, marks, start)
+
+
+@_forward.defjvp
+def _forward_rule(
+    solution_map: SolutionMap, layout: Layout, settings: Settings, primals: Any, tangents: Any
+) -> tuple[ConeSolution, ConeSolution]:
+    data, marks, start = primals
+    solution = _forward(solution_map, layout, settings, data, marks, start)
+    failed = solution.status > Status.ALMOST_SOLVED
+    regular = _neutral_where_failed(solution)
+    present = _present(layout, marks, solution)
+    rule = KKTRule(layout, settings)
+    factorization = rule.factorize(data, marks, regular)
+
+    change: Data = jax.tree.map(lambda v: jnp.where(failed, 0, v), tangents[0])
+    x, z = regular.x, regular.y
+    right_x = -symmetric_product(change.quadratic, x) - change.linear
+    right_z = change.offset
+    if change.dense is not None:
+        count = change.dense.shape[0]
+        right_x = right_x - matmul(z[:count], change.dense)
+        right_z = right_z.at[:count].add(-matmul(change.dense, x))
+    right_z = jnp.where(present, right_z, 0)
+    dx, dz = rule.solve(data, marks, regular, factorization, (right_x, right_z))
+    is_slack = present & (jnp.arange(present.shape[0]) >= layout.equalities)
+    # Where s / z is clipped, -H dz would lose it; the rows' own equation does not.
+    ds = jnp.where(is_slack, right_z - layout.program(data, marks).rows.product(dx), 0)
+
+    one = jnp.ones((), x.dtype)
+    slope = value_cotangent(data, regular, one)
+    dvalue = sum(jax.tree.leaves(jax.tree.map(lambda a, b: jnp.sum(a * b), slope, change)))
+    zero = jnp.zeros((), x.dtype)
+    tangent = (dx, jnp.where(present, dz, 0), ds, dvalue)
+    if settings.failed_gradient == "nan":
+        tangent = jax.tree.map(lambda v: jnp.where(failed, jnp.nan, v), tangent)
+    dx, dz, ds, dvalue = tangent
+    integer = np.zeros((), jax.dtypes.float0)
+    return solution, ConeSolution(
+        x=dx, y=dz, s=ds, objective=dvalue, dual_objective=dvalue,
+        status=integer, iterations=integer,  # type: ignore[arg-type]
+        primal_residual=zero, dual_residual=zero, gap=zero,
+    )  # fmt: skip
+
+
+def _present(layout: Layout, marks: Marks, solution: ConeSolution) -> Array:
+    """Rows that are there: all but those whose bound is infinite."""
+    if layout.cone.degree == 0:
+        return jnp.ones_like(solution.y, bool)
+    return marks.active > 0
+
+
+def _neutral_where_failed(solution: ConeSolution) -> ConeSolution:
+    """A failed member's point is replaced by one at which the linear algebra is harmless."""
+    failed = solution.status > Status.ALMOST_SOLVED
+
+    def neutral(v: Array, value: float) -> Array:
+        return jnp.where(failed, jnp.asarray(value, v.dtype), v)
+
+    x, y, s = neutral(solution.x, 0), neutral(solution.y, 1), neutral(solution.s, 1)
+    return replace(solution, x=x, y=y, s=s)
+
+
+def _mark_failed(gradient: Data, failed: Array, settings: Settings) -> Data:
+    """The gradient of a failed member: zero, or NaN where the settings ask for it."""
+    value = jnp.nan if settings.failed_gradient == "nan" else 0
+    return jax.tree.map(lambda g: jnp.where(failed, jnp.asarray(value, g.dtype), g), gradient)

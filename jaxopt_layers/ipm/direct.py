@@ -1,0 +1,64 @@
+"""Problems without inequalities: one linear solve instead of a loop.
+
+The KKT matrix depends on P and A alone, so a batch that shares them shares one factorization.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_layers.equilibrate import Scaling
+from jaxopt_layers.ipm.outcome import Outcome
+from jaxopt_layers.ipm.state import RUNNING, Iterate, residuals
+from jaxopt_layers.ipm.terminate import accuracy, certificate
+from jaxopt_layers.kkt import Form, System, refined_solve
+from jaxopt_layers.problem import Program
+from jaxopt_layers.settings import Settings, Tolerances
+from jaxopt_layers.status import Status
+
+
+def equality_constrained(
+    program: Program,
+    form: Form,
+    scaling: Scaling,
+    settings: Settings,
+    limits: Tolerances,
+    valid: Array,
+) -> Outcome:
+    """Solve ``Px + A'y = -q, Ax = b``; where that has no solution, find out which side is to blame.
+
+    Refinement against the singular system K leaves the part of the right-hand side that K cannot
+    reach: r with K r = 0. Its parts are the certificates: ``A'r_z = 0, b'r_z = |r_z|^2`` and
+    ``P r_x = 0, A r_x = 0, q'r_x = -|r_x|^2``.
+    """
+    dtype = program.linear.dtype
+    one = jnp.ones((), dtype)
+    zero_slack = jnp.zeros_like(program.offset)
+    system = System(program, zero_slack)
+    factor = form.factor(system)
+    right = (-program.linear[None], program.offset[None])
+    dx, dz = refined_solve(form, system, factor, *right, max(settings.refinement_steps, 1))
+    solved = Iterate(x=dx[0], z=dz[0], s=zero_slack, tau=one, kappa=0 * one)
+    worst = accuracy(program, scaling, solved, residuals(program, solved)).worst
+
+    top, bottom = system.product(dx, dz)
+    unreachable = (right[0] - top, right[1] - bottom)
+    for _ in range(3):  # each pass damps the reachable part to a regularization's worth
+        top, bottom = system.product(*form.solve(system, factor, *unreachable))
+        unreachable = (unreachable[0] - top, unreachable[1] - bottom)
+    ray = Iterate(
+        x=unreachable[0][0], z=-unreachable[1][0], s=zero_slack, tau=0 * one, kappa=one
+    )
+    proven = certificate(program, scaling, ray, residuals(program, ray), limits)
+
+    status = jnp.where(worst <= limits.reduced_tolerance, Status.ALMOST_SOLVED, proven)
+    status = jnp.where(worst <= limits.tolerance, Status.SOLVED, status)
+    status = jnp.where(status == RUNNING, Status.NUMERICAL_ERROR, status)
+    status = jnp.where(valid, status, Status.INVALID_INPUT).astype(jnp.int32)
+    infeasible = (status == Status.PRIMAL_INFEASIBLE) | (status == Status.DUAL_INFEASIBLE)
+    finite = jnp.isfinite(worst)
+    x = jnp.where(infeasible, ray.x, jnp.where(finite, solved.x, 0))
+    z = jnp.where(infeasible, ray.z, jnp.where(finite, solved.z, 0))
+    iterate = Iterate(x=x, z=z, s=zero_slack, tau=one, kappa=0 * one)
+    return Outcome(iterate=iterate, status=status, iterations=jnp.ones((), jnp.int32))

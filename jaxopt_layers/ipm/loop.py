@@ -1,0 +1,135 @@
+"""The one loop: it alone counts iterations, tests for the end and handles breakdown."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxopt_layers.cones import Product
+from jaxopt_layers.equilibrate import Scaling
+from jaxopt_layers.ipm.outcome import Outcome
+from jaxopt_layers.ipm.start import WarmStart, unit_point, warm_point
+from jaxopt_layers.ipm.state import RUNNING, Iterate, Residuals, State, residuals
+from jaxopt_layers.ipm.step import Step, predictor_corrector_step
+from jaxopt_layers.ipm.terminate import accuracy, certificate
+from jaxopt_layers.kkt import Form
+from jaxopt_layers.matrix import norm_inf
+from jaxopt_layers.problem import Program
+from jaxopt_layers.settings import Settings, Tolerances
+from jaxopt_layers.status import Status
+
+# The linear solves are refined once a step leaves this much more residual than it should have.
+_LINEAR_ERROR = 0.1
+# Iterations without a better iterate, and the shortest step, after which a problem is given up.
+_PATIENCE = 12
+_SHORTEST_STEP = 1e-7
+
+
+def interior_point(
+    program: Program,
+    cone: Product,
+    form: Form,
+    scaling: Scaling,
+    settings: Settings,
+    limits: Tolerances,
+    valid: Array,
+    warm: WarmStart | None,
+) -> Outcome:
+    """Solve the scaled program; where not `valid`, end at once with INVALID_INPUT.
+
+    A member of a batch that is finished is frozen: under vmap `lax.while_loop` keeps its carry.
+    """
+    cold = jnp.ones((), bool)
+    first = unit_point(program, cone)
+    if warm is not None:
+        cold = warm.usable <= 0
+        moved = warm_point(program, cone, scaling, warm)
+        first = jax.tree.map(lambda a, b: jnp.where(cold, a, b), first, moved)
+
+    def unfinished(state: State) -> Array:
+        return (state.status == RUNNING) & (state.iterations < settings.max_iterations)
+
+    def advance(state: State) -> State:
+        starting = cold & (state.iterations == 0)
+        step = predictor_corrector_step(
+            program,
+            cone,
+            form,
+            state.iterate,
+            state.residuals,
+            refinement=jnp.where(state.refine, settings.refinement_steps, 0),
+            starting=starting,
+        )
+        return _judge(program, scaling, limits, state, step, starting)
+
+    start = State(
+        iterate=first,
+        residuals=residuals(program, first),
+        status=jnp.where(valid, RUNNING, Status.INVALID_INPUT).astype(jnp.int32),
+        iterations=jnp.zeros((), jnp.int32),
+        refine=jnp.zeros((), bool),
+        best=first,
+        best_merit=jnp.array(jnp.inf, first.x.dtype),
+        stalled=jnp.zeros((), jnp.int32),
+    )
+    return _conclude(lax.while_loop(unfinished, advance, start), limits)
+
+
+def _judge(
+    program: Program,
+    scaling: Scaling,
+    limits: Tolerances,
+    state: State,
+    step: Step,
+    starting: Array,
+) -> State:
+    """Accept the step, or end with NUMERICAL_ERROR where it leads nowhere."""
+    reached = residuals(program, step.iterate)
+    quality = accuracy(program, scaling, step.iterate, reached)
+    merit = quality.worst
+    finite = jnp.isfinite(norm_inf(reached.dual) + norm_inf(reached.primal) + reached.gap)
+    better = finite & (merit < state.best_merit)
+    stalled = jnp.where(better, 0, state.stalled + 1)
+    status = certificate(program, scaling, step.iterate, reached, limits)
+    status = jnp.where(merit <= limits.tolerance, Status.SOLVED, status)
+    hopeless = ~finite | (step.length < _SHORTEST_STEP) | (stalled > _PATIENCE)
+    status = jnp.where(hopeless & (status == RUNNING) | ~finite, Status.NUMERICAL_ERROR, status)
+
+    def pick(condition: Array, new: Iterate, old: Iterate) -> Iterate:
+        return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+    return State(
+        iterate=pick(finite, step.iterate, state.iterate),
+        residuals=jax.tree.map(
+            lambda a, b: jnp.where(finite, a, b), reached, state.residuals
+        ),
+        status=status.astype(jnp.int32),
+        iterations=state.iterations + 1,
+        refine=state.refine | (~starting & _inaccurate(state.residuals, step, reached)),
+        best=pick(better, step.iterate, state.best),
+        best_merit=jnp.where(better, merit, state.best_merit),
+        stalled=stalled,
+    )
+
+
+def _inaccurate(before: Residuals, step: Step, reached: Residuals) -> Array:
+    """Whether the residuals differ from what an exact Newton step would have left.
+
+    They are linear in the step, so the residuals of the next iterate, which are needed anyway, show
+    the error of the linear solves at no cost.
+    """
+    dual, primal = step.remaining * before.dual, step.remaining * before.primal
+    error = jnp.maximum(norm_inf(reached.dual - dual), norm_inf(reached.primal - primal))
+    return error > _LINEAR_ERROR * jnp.maximum(norm_inf(dual), norm_inf(primal))
+
+
+def _conclude(state: State, limits: Tolerances) -> Outcome:
+    """Give a problem that did not finish its best iterate, which may do."""
+    unsolved = (state.status == RUNNING) | (state.status == Status.NUMERICAL_ERROR)
+    status = jnp.where(state.status == RUNNING, Status.MAX_ITERATIONS, state.status)
+    almost = unsolved & (state.best_merit <= limits.reduced_tolerance)
+    status = jnp.where(almost, Status.ALMOST_SOLVED, status).astype(jnp.int32)
+    usable = unsolved & jnp.isfinite(state.best_merit)
+    iterate = jax.tree.map(lambda a, b: jnp.where(usable, a, b), state.best, state.iterate)
+    return Outcome(iterate=iterate, status=status, iterations=state.iterations)

@@ -1,0 +1,39 @@
+"""Products with matrices that may be dense, diagonal or absent, for stacks of row vectors.
+
+Vectors stand as the rows of an array of shape (k, n): on CPUs the product of a few rows with a
+matrix from the right reads the matrix once and is about twice as fast as a product from the left.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+#: Matrix product in full precision also where the hardware has a faster, less exact one.
+matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+
+
+def dot(a: Array, b: Array) -> Array:
+    """Inner product of two vectors, or of matching rows."""
+    return jnp.sum(a * b, axis=-1)
+
+
+def norm_inf(v: Array) -> Array:
+    """Largest absolute entry of a vector; 0 for an empty one."""
+    return jnp.max(jnp.abs(v), axis=-1, initial=0)
+
+
+def symmetric_product(matrix: Array | None, rows: Array) -> Array:
+    """``rows @ matrix`` for a symmetric matrix: (n, n), its diagonal (n,), or None for zero."""
+    if matrix is None:
+        return jnp.zeros_like(rows)
+    if matrix.ndim == 1:
+        return rows * (matrix if rows.ndim == 1 else matrix[None, :])
+    return matmul(rows, matrix)
+
+
+def is_diagonal(matrix: Array | None) -> bool:
+    """Whether the matrix is absent or held as its diagonal."""
+    return matrix is None or matrix.ndim == 1

@@ -1,0 +1,43 @@
+"""The one form of a problem that the engine knows, and its conventions.
+
+    minimize  1/2 x'Px + q'x    subject to   R x + s = b,   s in K
+
+with multipliers z in K* and ``Px + q + R'z = 0``, ``s'z = 0``. The rows R stand as equality rows,
+inequality rows, lower bounds (-x + s = -l) and upper bounds (x + s = u).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+from jax import Array
+
+from jaxopt_layers.matrix import symmetric_product
+from jaxopt_layers.rows import ConstraintRows
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Program:
+    """Problem data, in the user's units or scaled.
+
+    `quadratic` is P as (n, n), its diagonal (n,), or None; `quadratic_scale` multiplies it, apart
+    from it because it differs between the members of a batch that share P. `constant` is what fixed variables add to the objective, in the
+    user's units.
+    """
+
+    quadratic: Array | None
+    quadratic_scale: Array
+    linear: Array
+    rows: ConstraintRows
+    offset: Array
+    constant: Array
+
+    def quadratic_product(self, x: Array) -> Array:
+        """P x with a variable fixed by its bounds left out, for x (n,) or (k, n)."""
+        free = self.rows.free
+        if free is None:
+            return self.quadratic_scale * symmetric_product(self.quadratic, x)
+        mask = free if x.ndim == 1 else free[None, :]
+        return self.quadratic_scale * mask * symmetric_product(self.quadratic, mask * x)

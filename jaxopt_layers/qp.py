@@ -1,0 +1,265 @@
+"""`solve_qp`: quadratic programs, from checked arguments to a differentiable solution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxopt_layers import implicit
+from jaxopt_layers.checks import (
+    as_array,
+    check_convex,
+    check_settings,
+    check_shape,
+    common_dtype,
+)
+from jaxopt_layers.cones import orthant_product
+from jaxopt_layers.ipm import WarmStart
+from jaxopt_layers.settings import Settings
+from jaxopt_layers.solution import QPSolution
+from jaxopt_layers.status import Status
+
+_OWNER = "solve_qp"
+
+
+def solve_qp(
+    Q: ArrayLike | None,
+    q: ArrayLike,
+    A: ArrayLike | None = None,
+    b: ArrayLike | None = None,
+    G: ArrayLike | None = None,
+    h: ArrayLike | None = None,
+    *,
+    lower: ArrayLike | None = None,
+    upper: ArrayLike | None = None,
+    settings: Settings = Settings(),  # noqa: B008 (frozen)
+    init: QPSolution | None = None,
+) -> QPSolution:
+    """Solve a convex quadratic program, differentiably in all of its data.
+
+        minimize    1/2 x'Qx + q'x
+        subject to  Ax = b,  Gx <= h,  lower <= x <= upper
+
+    The multipliers satisfy ``Qx + q + A'y + G'z - z_lower + z_upper = 0`` with z, z_lower and z_upper
+    nonnegative, each zero where its constraint has slack. Pure: use it under `jax.jit`, `jax.vmap`,
+    `jax.grad` and their compositions; one call is one problem, a batch is a `jax.vmap`, with `in_axes`
+    None for what the batch shares.
+
+    **Arguments:**
+
+    - `Q`: (n, n) symmetric positive semidefinite, or its diagonal (n,), or None for a linear program.
+      Of a traced Q the symmetric part counts.
+    - `q`: (n,).
+    - `A`, `b`: (p, n) and (p,), or None. Redundant rows are allowed.
+    - `G`, `h`: (m, n) and (m,), or None. An entry of h may be +inf: that row is absent.
+    - `lower`, `upper`: (n,) or a scalar, or None; entries may be infinite, and may coincide.
+      Bounds given this way are cheaper than rows of G.
+    - `settings`: tolerance, limits and the kind of derivative, see [`Settings`][].
+    - `init`: a solution of a neighbouring problem of the same shapes, to start from. One that had
+      failed is ignored. It changes the number of iterations, not the result beyond the tolerance.
+
+    The arrays may be float32 or float64 (integers are converted); the result has their widest dtype.
+
+    **Returns:** a [`QPSolution`][]. Look at its `status`, or call [`raise_if_failed`][]: a problem that
+    is infeasible, unbounded or holds NaN doesn't raise, and its gradient is zero (or NaN, by
+    `settings.failed_gradient`).
+
+    **Raises:** ValueError or TypeError, naming the argument, for shapes and dtypes that don't fit.
+
+    The method is the homogeneous interior-point method of Goulart & Chen (2024, "Clarabel"); the
+    derivative is that of Amos & Kolter (2017, "OptNet", eq. 6-8).
+
+    ```python
+    import jax, jax.numpy as jnp, jaxopt_layers as jl
+
+    def project(point):  # onto the probability simplex
+        n = point.shape[0]
+        return jl.solve_qp(jnp.ones(n), -point, jnp.ones((1, n)), jnp.ones(1), lower=0).x
+
+    project(jnp.array([0.5, 1.0, -1.0]))  # [0.25, 0.75, 0.]
+    jax.jacobian(project)(jnp.array([0.5, 1.0, -1.0]))
+    ```
+    """
+    check_settings(_OWNER, settings)
+    arguments = _QuadraticProgram.checked(Q, q, A, b, G, h, lower, upper)
+    layout, data, marks = arguments.program()
+    warm = None if init is None else arguments.warm_start(init)
+    solution = implicit.solve(layout, settings, data, marks, warm)
+
+    n, p = arguments.q.shape[0], layout.equalities
+    m = 0 if arguments.h is None else arguments.h.shape[0]
+    ends = [p, p + m, p + m + (n if layout.lower else 0)]
+    y, z, z_lower, z_upper = jnp.split(solution.y, ends)
+    return QPSolution(
+        x=solution.x,
+        y=y,
+        z=z,
+        s=solution.s[p : p + m],
+        z_lower=z_lower,
+        z_upper=z_upper,
+        objective=solution.objective,
+        dual_objective=solution.dual_objective,
+        status=solution.status,
+        iterations=solution.iterations,
+        primal_residual=solution.primal_residual,
+        dual_residual=solution.dual_residual,
+        gap=solution.gap,
+    )
+
+
+@dataclass(frozen=True)
+class _QuadraticProgram:
+    """The arguments, of one dtype and of shapes that fit each other."""
+
+    Q: Array | None
+    q: Array
+    A: Array | None
+    b: Array | None
+    G: Array | None
+    h: Array | None
+    lower: Array | None
+    upper: Array | None
+
+    @classmethod
+    def checked(cls, Q: Any, q: Any, A: Any, b: Any, G: Any, h: Any, lower: Any, upper: Any) -> Any:
+        """Check shapes and dtypes; the errors name the argument."""
+        given = {"Q": Q, "q": q, "A": A, "b": b, "G": G, "h": h, "lower": lower, "upper": upper}
+        for matrix, vector in (("A", "b"), ("G", "h")):
+            if (given[matrix] is None) != (given[vector] is None):
+                missing, there = sorted((matrix, vector), key=lambda name: given[name] is not None)
+                raise ValueError(
+                    f"{_OWNER}: `{there}` was given without `{missing}`; give both or neither."
+                )
+        arrays = {
+            name: as_array(_OWNER, name, value)
+            for name, value in given.items()
+            if value is not None or name == "q"
+        }
+        dtype = common_dtype(list(arrays.values()))
+        n = _variables(arrays["q"])
+        for name, array in arrays.items():
+            _check_argument(name, array, arrays, n)
+            arrays[name] = array.astype(dtype)
+        for name in ("lower", "upper"):
+            if name in arrays:
+                arrays[name] = jnp.broadcast_to(arrays[name], (n,))
+        if "Q" in arrays:
+            check_convex(_OWNER, "Q", arrays["Q"])
+        return cls(**{name: arrays.get(name) for name in given})
+
+    def program(self) -> tuple[implicit.Layout, implicit.Data, implicit.Marks]:
+        """The engine's form. Entries that aren't finite are replaced, and `marks` says so."""
+        dtype, n = self.q.dtype, self.q.shape[0]
+        p = 0 if self.b is None else self.b.shape[0]
+        Q = self.Q
+        if Q is not None and Q.ndim == 2:
+            Q = 0.5 * (Q + Q.T)
+        valid = jnp.ones((), bool)
+        for array in (Q, self.q, self.A, self.b, self.G):
+            if array is not None:
+                valid &= jnp.all(jnp.isfinite(array))
+
+        offsets, active = [], []
+        if self.b is not None:
+            offsets.append(_finite(self.b))
+            active.append(jnp.ones(p, dtype))
+        inequalities = [self.h]
+        inequalities += [None if self.lower is None else -self.lower, self.upper]
+        for bound in inequalities:
+            if bound is not None:
+                present = bound < jnp.inf
+                valid &= jnp.all(bound > -jnp.inf)  # false for NaN
+                offsets.append(jnp.where(jnp.isfinite(bound), bound, 1))
+                active.append(jnp.where(present, jnp.ones_like(bound), 0))
+
+        dense = [_finite(matrix) for matrix in (self.A, self.G) if matrix is not None]
+        rows = sum(array.shape[0] for array in offsets)
+        data = implicit.Data(
+            quadratic=None if Q is None else _finite(Q),
+            linear=_finite(self.q),
+            dense=jnp.concatenate(dense) if dense else None,
+            offset=jnp.concatenate(offsets) if offsets else jnp.zeros(0, dtype),
+        )
+        marks = implicit.Marks(
+            active=jnp.concatenate(active) if active else jnp.zeros(0, dtype),
+            valid=valid.astype(dtype),
+        )
+        layout = implicit.Layout(
+            equalities=p,
+            lower=self.lower is not None,
+            upper=self.upper is not None,
+            cone=orthant_product(p, rows - p),
+        )
+        assert n > 0
+        return layout, data, marks
+
+    def warm_start(self, init: QPSolution) -> WarmStart:
+        """The parts of a previous solution that the engine starts from."""
+        if not isinstance(init, QPSolution):
+            raise TypeError(
+                f"{_OWNER}: `init` must be a QPSolution, as solve_qp returns it; got"
+                f" {type(init).__name__}."
+            )
+        n, dtype = self.q.shape[0], self.q.dtype
+        wanted = {
+            "x": n,
+            "y": 0 if self.b is None else self.b.shape[0],
+            "z": 0 if self.h is None else self.h.shape[0],
+            "z_lower": 0 if self.lower is None else n,
+            "z_upper": 0 if self.upper is None else n,
+        }
+        for name, size in wanted.items():
+            check_shape(_OWNER, f"init.{name}", getattr(init, name), (size,), "of this problem")
+        x = init.x.astype(dtype)
+        slacks = [jnp.zeros(wanted["y"], dtype), init.s.astype(dtype)]
+        if self.lower is not None:
+            slacks.append(jnp.maximum(x - self.lower, 0))
+        if self.upper is not None:
+            slacks.append(jnp.maximum(self.upper - x, 0))
+        duals = [init.y, init.z, init.z_lower, init.z_upper]
+        z = jnp.concatenate([dual.astype(dtype) for dual in duals])
+        s = jnp.concatenate(slacks)
+        s = jnp.where(jnp.isfinite(s), s, 1)
+        usable = init.status <= Status.ALMOST_SOLVED
+        usable &= jnp.all(jnp.isfinite(x)) & jnp.all(jnp.isfinite(z))
+        return WarmStart(
+            x=jnp.where(usable, x, 0),
+            z=jnp.where(usable, z, 1),
+            s=jnp.where(usable, s, 1),
+            usable=usable.astype(dtype),
+        )
+
+
+def _variables(q: Array) -> int:
+    if q.ndim != 1:
+        hint = " One call solves one problem: use jax.vmap for a batch." if q.ndim == 2 else ""
+        raise ValueError(f"{_OWNER}: `q` must have shape (n,); got {q.shape}.{hint}")
+    if q.shape[0] == 0:
+        raise ValueError(f"{_OWNER}: `q` is empty; there must be at least one variable.")
+    return q.shape[0]
+
+
+def _check_argument(name: str, array: Array, arrays: dict[str, Array], n: int) -> None:
+    if name == "Q" and array.ndim != 1:
+        check_shape(_OWNER, name, array, (n, n), "(n, n) (or (n,) for a diagonal)")
+    elif name in ("Q", "q"):
+        check_shape(_OWNER, name, array, (n,), "(n,)")
+    elif name in ("A", "G"):
+        letter, vector = ("p", "b") if name == "A" else ("m", "h")
+        if arrays[vector].ndim != 1:
+            check_shape(_OWNER, vector, arrays[vector], array.shape[:1], f"({letter},)")
+        check_shape(_OWNER, name, array, (array.shape[0] if array.ndim == 2 else 1, n), f"({letter}, n)")
+    elif name in ("b", "h"):
+        letter, matrix = ("p", "A") if name == "b" else ("m", "G")
+        check_shape(_OWNER, name, array, arrays[matrix].shape[:1], f"({letter},) as {matrix} has rows")
+    elif array.ndim != 0:
+        check_shape(_OWNER, name, array, (n,), "(n,)")
+
+
+def _finite(array: Array) -> Array:
+    return jnp.where(jnp.isfinite(array), array, 0)
