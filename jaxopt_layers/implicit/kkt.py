@@ -78,14 +78,19 @@ class KKTRule:
         """Solve the (symmetric) system for one right-hand side; differentiable in everything but the factor."""
         program, hessian = self._linearize(data, marks, solution)
 
-        def product(u: tuple[Array, Array]) -> tuple[Array, Array]:
-            top = program.quadratic_product(u[0]) + program.rows.transposed_product(u[1])
-            return top, program.rows.product(u[0]) - hessian * u[1]
+        n = data.linear.shape[0]
 
-        def solver(_: Any, rhs: tuple[Array, Array]) -> tuple[Array, Array]:
-            return self._solve_scaled(factorization, rhs)
+        def product(u: Array) -> Array:
+            top = program.quadratic_product(u[:n]) + program.rows.transposed_product(u[n:])
+            return jnp.concatenate([top, program.rows.product(u[:n]) - hessian * u[n:]])
 
-        return lax.custom_linear_solve(product, right, solver, symmetric=True)
+        def solver(_: Any, rhs: Array) -> Array:
+            return jnp.concatenate(self._solve_scaled(factorization, (rhs[:n], rhs[n:])))
+
+        # One array for both sides: the transpose rule of custom_linear_solve wants all of the
+        # right-hand side to be differentiated, or none of it.
+        u = lax.custom_linear_solve(product, jnp.concatenate(right), solver, symmetric=True)
+        return u[:n], u[n:]
 
     def _linearize(
         self, data: Data, marks: Marks, solution: ConeSolution
