@@ -33,7 +33,7 @@ def solve(
     reduced, fixed = fix_variables(program)
     scaling = equilibrate(reduced, cone, settings.equilibration_passes)
     scaled = scale(reduced, scaling)
-    form = choose_form(scaled, limits.regularization)
+    form = choose_form(scaled)
     if cone.degree == 0:
         outcome = equality_constrained(scaled, form, scaling, settings, limits, valid)
     else:
@@ -52,11 +52,10 @@ def central_point(
     """
     if cone.degree == 0:
         return optimum
-    limits = tolerances(settings, program.linear.dtype)
     reduced, fixed = fix_variables(program)
     scaling = equilibrate(reduced, cone, settings.equilibration_passes)
     scaled = scale(reduced, scaling)
-    form = choose_form(scaled, limits.regularization)
+    form = choose_form(scaled)
     failed = optimum.status > Status.ALMOST_SOLVED
     x = optimum.x if fixed is None else optimum.x - fixed
     start = WarmStart(

@@ -26,7 +26,7 @@ from jax import Array, lax
 from jaxopt_layers.equilibrate import Scaling, equilibrate, scale
 from jaxopt_layers.implicit.data import Data, Layout, Marks
 from jaxopt_layers.implicit.least_squares import PseudoInverse, pseudo_inverse
-from jaxopt_layers.kkt import Form, System, choose_form, refined_solve
+from jaxopt_layers.kkt import System, choose_form, refined_solve, robust_factor
 from jaxopt_layers.matrix import norm_inf
 from jaxopt_layers.problem import Program
 from jaxopt_layers.settings import Settings, tolerances
@@ -59,12 +59,12 @@ class KKTRule:
         program, hessian = self._linearize(data, marks, solution)
         scaling = equilibrate(program, self.layout.cone, self.settings.equilibration_passes)
         scaled = scale(program, scaling)
-        system = System(scaled, hessian * scaling.rows * scaling.rows / scaling.objective)
-        factor: Any
+        hessian = hessian * scaling.rows * scaling.rows / scaling.objective
+        limits = tolerances(self.settings, hessian.dtype)
+        system = System(scaled, hessian, jnp.array(limits.regularization, hessian.dtype))
         if self.settings.derivative.solver == "least_squares":
-            factor = pseudo_inverse(system)
-        else:
-            factor = self._form(scaled).factor(system)
+            return Factorization(system, scaling, pseudo_inverse(system))
+        system, factor = robust_factor(choose_form(scaled), system)
         return Factorization(system, scaling, factor)
 
     def solve(
@@ -123,9 +123,6 @@ class KKTRule:
         hessian = jnp.concatenate([jnp.zeros(p, s.dtype), ratio])
         return replace(program, rows=replace(rows, active=active)), hessian
 
-    def _form(self, scaled: Program) -> Form:
-        return choose_form(scaled, tolerances(self.settings, scaled.linear.dtype).regularization)
-
     def _solve_scaled(
         self, factorization: Factorization, right: tuple[Array, Array]
     ) -> tuple[Array, Array]:
@@ -147,7 +144,7 @@ class KKTRule:
         With redundant rows the right-hand side may have a part that no u attains, which the
         regularized factor answers with 1 / regularization. Solving again for ``K u`` drops it.
         """
-        form = self._form(system.program)
+        form = choose_form(system.program)
         steps = max(self.settings.refinement_steps, 2)
         dx, dz = refined_solve(form, system, factor, rx[None], rz[None], steps)
 

@@ -23,7 +23,7 @@ from jaxopt_layers.ipm.state import Iterate, residuals
 from jaxopt_layers.kkt import Form, System, refined_solve
 from jaxopt_layers.matrix import norm_inf
 from jaxopt_layers.problem import Program
-from jaxopt_layers.settings import Settings
+from jaxopt_layers.settings import Settings, tolerances
 
 # Step lengths tried by the line search, all at once.
 _LENGTHS = tuple(0.5**k for k in range(12))
@@ -51,6 +51,7 @@ def central_path_point(
     dtype = program.linear.dtype
     one = jnp.ones((), dtype)
     mu = settings.derivative.smoothing * scaling.objective
+    regularization = jnp.array(tolerances(settings, dtype).regularization, dtype)
     goal = 50 * jnp.finfo(dtype).eps
 
     def point(x: Array, v: Array) -> Iterate:
@@ -70,7 +71,7 @@ def central_path_point(
         at = point(path.x, path.v)
         reached = residuals(program, at)
         hessian = cone.hessian_diagonal(cone.scaling(at.s, at.z), dtype)
-        system = System(program, hessian)
+        system = System(program, hessian, regularization)
         right = (-reached.dual[None], -reached.primal[None])
         dx, dz = refined_solve(
             form, system, form.factor(system), *right, settings.refinement_steps

@@ -35,7 +35,7 @@ def equality_constrained(
     dtype = program.linear.dtype
     one = jnp.ones((), dtype)
     zero_slack = jnp.zeros_like(program.offset)
-    system = System(program, zero_slack)
+    system = System(program, zero_slack, jnp.array(limits.regularization, dtype))
     factor = form.factor(system)
     right = (-program.linear[None], program.offset[None])
     dx, dz = refined_solve(form, system, factor, *right, max(settings.refinement_steps, 1))

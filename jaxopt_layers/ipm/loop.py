@@ -24,6 +24,9 @@ _LINEAR_ERROR = 0.1
 # Iterations without a better iterate, and the shortest step, after which a problem is given up.
 _PATIENCE = 12
 _SHORTEST_STEP = 1e-7
+# How the regularization grows when a factorization breaks down, and where that ends.
+_MORE_REGULARIZATION = 100
+_MOST_REGULARIZATION = 1e-2
 
 
 def interior_point(
@@ -58,6 +61,7 @@ def interior_point(
             form,
             state.iterate,
             state.residuals,
+            regularization=state.regularization,
             refinement=jnp.where(state.refine, settings.refinement_steps, 0),
             starting=starting,
         )
@@ -69,6 +73,7 @@ def interior_point(
         status=jnp.where(valid, RUNNING, Status.INVALID_INPUT).astype(jnp.int32),
         iterations=jnp.zeros((), jnp.int32),
         refine=jnp.zeros((), bool),
+        regularization=jnp.array(limits.regularization, first.x.dtype),
         best=first,
         best_merit=jnp.array(jnp.inf, first.x.dtype),
         stalled=jnp.zeros((), jnp.int32),
@@ -93,8 +98,12 @@ def _judge(
     stalled = jnp.where(better, 0, state.stalled + 1)
     status = certificate(program, scaling, step.iterate, reached, limits)
     status = jnp.where(merit <= limits.tolerance, Status.SOLVED, status)
-    hopeless = ~finite | (step.length < _SHORTEST_STEP) | (stalled > _PATIENCE)
-    status = jnp.where(hopeless & (status == RUNNING) | ~finite, Status.NUMERICAL_ERROR, status)
+    # A breakdown is met by staying where we are and regularizing more, a few times.
+    regularization = jnp.where(finite, 1, _MORE_REGULARIZATION) * state.regularization
+    hopeless = (step.length < _SHORTEST_STEP) | (stalled > _PATIENCE)
+    hopeless = jnp.where(finite, hopeless, regularization > _MOST_REGULARIZATION)
+    status = jnp.where(finite, status, RUNNING)
+    status = jnp.where(hopeless & (status == RUNNING), Status.NUMERICAL_ERROR, status)
 
     def pick(condition: Array, new: Iterate, old: Iterate) -> Iterate:
         return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
@@ -106,7 +115,8 @@ def _judge(
         ),
         status=status.astype(jnp.int32),
         iterations=state.iterations + 1,
-        refine=state.refine | (~starting & _inaccurate(state.residuals, step, reached)),
+        regularization=regularization,
+        refine=state.refine | ~finite | (~starting & _inaccurate(state.residuals, step, reached)),
         best=pick(better, step.iterate, state.best),
         best_merit=jnp.where(better, merit, state.best_merit),
         stalled=stalled,

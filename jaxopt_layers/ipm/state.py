@@ -73,7 +73,8 @@ class State:
 
     `best` is the iterate with the smallest `best_merit` (largest residual over its tolerance), which
     is what a problem that can't be finished returns; `stalled` counts iterations since it improved.
-    `refine` is set once the last step's residuals show that the linear solves have lost accuracy.
+    `refine` is set once the last step's residuals show that the linear solves have lost accuracy;
+    `regularization` grows when a factorization breaks down.
     """
 
     iterate: Iterate
@@ -81,6 +82,7 @@ class State:
     status: Array
     iterations: Array
     refine: Array
+    regularization: Array
     best: Iterate
     best_merit: Array
     stalled: Array

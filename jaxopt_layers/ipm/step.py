@@ -51,6 +51,7 @@ def predictor_corrector_step(
     form: Form,
     iterate: Iterate,
     residuals: Residuals,
+    regularization: Array,
     refinement: Array,
     starting: Array,
 ) -> Step:
@@ -59,10 +60,10 @@ def predictor_corrector_step(
     Both need the same factorization and the same right-hand side (-q, b), so the start is made by the
     first pass of the loop instead of a second copy of the factorization in the compiled program.
     """
-    scaling = cone.scaling(iterate.s, iterate.z)
-    system = System(program, cone.hessian_diagonal(scaling, iterate.s.dtype))
-    factor = form.factor(system)
     mu = iterate.mu(cone)
+    scaling = cone.scaling(iterate.s, iterate.z)
+    system = System(program, cone.hessian_diagonal(scaling, mu.dtype), regularization)
+    factor = form.factor(system)
 
     affine_shift = cone.affine_shift(scaling, iterate.s)
     start_rhs = (jnp.zeros_like(program.linear), program.offset)

@@ -2,13 +2,18 @@
 
 A triangular solve is the slow step of a batched solver on CPUs, and two independent batched ones in
 one compiled program can lock up the thread pool of jaxlib; with the inverse factor every later solve
-is a product. For ``H = [[H11, H21'], [H21, H22]]`` and R = L^-1, so that ``R H R' = I``:
+is a product. For ``H = [[H11, H12], [H12', H22]] = L L'`` and R = L^-1, so that ``R H R' = I``:
 
-    R11 = inverse factor of H11,     T = R11 H21',     R22 = inverse factor of H22 - T'T,
-    R21 = -R22 T' R11.
+    T = L11^-1 H12,     L22 L22' = H22 - T'T,     R21 = -R22 T' R11.
+
+T comes from block substitution with the inverses of small diagonal blocks only: a product with the
+whole of R11 would lose the backward stability of Cholesky's method, and with it the last digits of an
+interior-point method, whose matrices are ill-conditioned in the end.
 """
 
 from __future__ import annotations
+
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -25,20 +30,36 @@ _RECURSION_LIMIT = 256
 def inverse_factor(matrix: Array) -> Array:
     """R, lower triangular, with ``R matrix R' = I``; NaN where `matrix` is not positive definite."""
     if matrix.shape[0] <= _RECURSION_LIMIT:
-        return _recurse(matrix)
+        return _recurse(matrix)[1]
     return _invert_lower(lax.linalg.cholesky(matrix, symmetrize_input=False))
 
 
-def _recurse(matrix: Array) -> Array:
+# A factor L in blocks: the inverse of a small one, or (L11, T, L22) with T' below the diagonal.
+_Blocks: TypeAlias = "Array | tuple[_Blocks, Array, _Blocks]"
+
+
+def _recurse(matrix: Array) -> tuple[_Blocks, Array]:
+    """L in blocks, and its inverse."""
     size = matrix.shape[0]
     if size <= _LEAF:
-        return _eliminate(matrix)
+        inverse = _eliminate(matrix)
+        return inverse, inverse
     half = _leading(size)
-    first = _recurse(matrix[:half, :half])
-    coupling = matmul(first, matrix[:half, half:])
-    second = _recurse(matrix[half:, half:] - matmul(coupling.T, coupling))
-    corner = -matmul(second, matmul(coupling.T, first))
-    return _assemble(first, corner, second)
+    first, first_inverse = _recurse(matrix[:half, :half])
+    above = _substitute_blocks(first, matrix[:half, half:])
+    second, second_inverse = _recurse(matrix[half:, half:] - matmul(above.T, above))
+    corner = -matmul(second_inverse, matmul(above.T, first_inverse))
+    return (first, above, second), _assemble(first_inverse, corner, second_inverse)
+
+
+def _substitute_blocks(factor: _Blocks, right: Array) -> Array:
+    """L^-1 times a matrix."""
+    if not isinstance(factor, tuple):
+        return matmul(factor, right)
+    first, above, second = factor
+    top = _substitute_blocks(first, right[: above.shape[0]])
+    bottom = _substitute_blocks(second, right[above.shape[0] :] - matmul(above.T, top))
+    return jnp.concatenate([top, bottom])
 
 
 def _leading(size: int) -> int:

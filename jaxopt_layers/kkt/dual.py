@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_layers.kkt.cholesky import inverse_factor
-from jaxopt_layers.kkt.primal import _regularize, _times_transposed
+from jaxopt_layers.kkt.primal import _regularize, _times_transposed, row_weights
 from jaxopt_layers.kkt.system import System
 from jaxopt_layers.matrix import matmul
 
@@ -35,18 +35,16 @@ class DualFactor:
 class DualForm:
     """Condensed to the dense rows; P must be diagonal or absent."""
 
-    regularization: float
-
     def factor(self, system: System) -> DualFactor:
         program, rows = system.program, system.program.rows
         count, dtype = rows.dense_count, system.hessian.dtype
-        weights = jnp.concatenate([jnp.zeros(count, dtype), 1 / system.hessian[count:]])
+        weights = jnp.concatenate([jnp.zeros(count, dtype), row_weights(system.hessian[count:])])
         diagonal = rows.bound_diagonal(weights)
         if program.quadratic is not None:
             diagonal = diagonal + program.quadratic_scale * program.quadratic
         if rows.free is not None:
             diagonal = jnp.where(rows.free > 0, diagonal, 1)
-        diagonal = diagonal + self.regularization
+        diagonal = diagonal + system.regularization
         if not count:
             return DualFactor(weights, diagonal, None)
         dense, transposed = rows.dense, rows.dense_transposed
@@ -56,7 +54,7 @@ class DualForm:
         if rows.active is not None:
             active = rows.active[:count]
             gram = gram * active[:, None] * active[None, :]
-        matrix = _regularize(gram, system.hessian[:count], self.regularization)
+        matrix = _regularize(gram, system.hessian[:count], system.regularization)
         return DualFactor(weights, diagonal, inverse_factor(matrix))
 
     def solve(

@@ -41,13 +41,11 @@ class PrimalFactor:
 class PrimalForm:
     """Condensed to the variables."""
 
-    regularization: float
-
     def factor(self, system: System) -> PrimalFactor:
         program, rows = system.program, system.program.rows
         p, n = rows.equalities, rows.variables
         dtype = system.hessian.dtype
-        weights = jnp.concatenate([jnp.full(p, _RHO, dtype), 1 / system.hessian[p:]])
+        weights = jnp.concatenate([jnp.full(p, _RHO, dtype), row_weights(system.hessian[p:])])
 
         diagonal = rows.bound_diagonal(weights)
         matrix = None
@@ -66,7 +64,7 @@ class PrimalForm:
         if rows.free is not None:
             matrix = matrix * rows.free[:, None] * rows.free[None, :]
             diagonal = jnp.where(rows.free > 0, diagonal, 1)
-        inverse = inverse_factor(_regularize(matrix, diagonal, self.regularization))
+        inverse = inverse_factor(_regularize(matrix, diagonal, system.regularization))
         if not p:
             return PrimalFactor(weights, inverse, None, None)
 
@@ -74,8 +72,8 @@ class PrimalForm:
         if rows.free is not None:
             transposed = transposed * rows.free[:, None]
         coupling = matmul(inverse, transposed)
-        gram = (1 - _RHO * self.regularization) * matmul(coupling.T, coupling)
-        schur = inverse_factor(_regularize(gram, jnp.zeros(p, dtype), self.regularization))
+        gram = (1 - _RHO * system.regularization) * matmul(coupling.T, coupling)
+        schur = inverse_factor(_regularize(gram, jnp.zeros(p, dtype), system.regularization))
         return PrimalFactor(weights, inverse, coupling, schur)
 
     def solve(
@@ -90,7 +88,7 @@ class PrimalForm:
             assert factor.schur is not None
             residual = matmul(half, factor.coupling) - rz[:, :p]
             multipliers = matmul(_times_transposed(residual, factor.schur), factor.schur)
-            damping = 1 - _RHO * self.regularization
+            damping = 1 - _RHO * system.regularization
             half = half - damping * _times_transposed(multipliers, factor.coupling)
         dx = matmul(half, factor.inverse)
         dz = factor.weights[None, p:] * (rows.product(dx) - rz)[:, p:]
@@ -99,7 +97,12 @@ class PrimalForm:
         return dx, dz
 
 
-def _regularize(matrix: Array, diagonal: Array, regularization: float) -> Array:
+def row_weights(hessian: Array) -> Array:
+    """1 / hessian, bounded so that active rows don't drown the others in rounding errors."""
+    return 1 / (hessian + jnp.finfo(hessian.dtype).eps ** 0.75)
+
+
+def _regularize(matrix: Array, diagonal: Array, regularization: Array) -> Array:
     """Add `diagonal`, the regularization, and the rounding error of the entries themselves."""
     size = matrix.shape[0]
     entries = jnp.diagonal(matrix) + diagonal

@@ -22,10 +22,14 @@ from jaxopt_layers.problem import Program
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class System:
-    """The matrix above: a program's P and R with the Hessian of the cones' scaling."""
+    """The matrix above: a program's P and R with the Hessian of the cones' scaling.
+
+    `regularization` is what a factorization adds to the diagonal; it is not part of the matrix.
+    """
 
     program: Program
     hessian: Array
+    regularization: Array
 
     def product(self, dx: Array, dz: Array) -> tuple[Array, Array]:
         """The matrix times stacks of vectors (k, n), (k, rows)."""
@@ -46,7 +50,7 @@ class Form(Protocol):
         ...
 
 
-def choose_form(program: Program, regularization: float) -> Form:
+def choose_form(program: Program) -> Form:
     """The side with fewer operations; only shapes and which parts are absent matter."""
     from jaxopt_layers.kkt.dual import DualForm
     from jaxopt_layers.kkt.primal import PrimalForm
@@ -58,5 +62,5 @@ def choose_form(program: Program, regularization: float) -> Form:
     primal_cost = 2 * dense * n**2 + 1.4 * n**3
     dual_cost = 2 * n * dense**2 + 1.4 * dense**3
     if is_diagonal(program.quadratic) and bounded and dual_cost < primal_cost:
-        return DualForm(regularization)
-    return PrimalForm(regularization)
+        return DualForm()
+    return PrimalForm()

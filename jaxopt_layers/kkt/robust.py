@@ -1,0 +1,46 @@
+"""A factorization that is made again with more regularization where it breaks down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxopt_layers.kkt.system import Form, System
+
+_MORE = 100
+_ATTEMPTS = 4
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Attempt:
+    regularization: Array
+    factor: Any
+    failed: Array
+    count: Array
+
+
+def robust_factor(form: Form, system: System) -> tuple[System, Any]:
+    """Factor a system, and return it with the regularization that did."""
+
+    def attempt(last: _Attempt) -> _Attempt:
+        growth = jnp.where(last.count == 0, 1, _MORE)
+        regularization = last.regularization * growth
+        factor = form.factor(replace(system, regularization=regularization))
+        finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(factor)]
+        failed = ~jnp.all(jnp.stack(finite))
+        return _Attempt(regularization, factor, failed, last.count + 1)
+
+    shape = jax.eval_shape(form.factor, system)
+    first = _Attempt(
+        regularization=system.regularization,
+        factor=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape),
+        failed=jnp.ones((), bool),
+        count=jnp.zeros((), jnp.int32),
+    )
+    end = lax.while_loop(lambda last: last.failed & (last.count < _ATTEMPTS), attempt, first)
+    return replace(system, regularization=end.regularization), end.factor

@@ -1,0 +1,192 @@
+"""Small quadratic programs by name, and random ones whose solution is known before they are solved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+#: Arguments of `solve_qp` by name, as float64 arrays; an absent argument has no entry.
+Data = dict[str, np.ndarray]
+
+INPUTS = ("Q", "q", "A", "b", "G", "h", "lower", "upper")
+OUTPUTS = ("x", "y", "z", "s", "z_lower", "z_upper", "objective", "dual_objective")
+
+# Multipliers of active constraints and slacks of the others are at least this.
+MARGIN = 0.1
+
+
+@dataclass(frozen=True)
+class KnownQP:
+    """A problem and its solution, keyed by the names in OUTPUTS."""
+
+    data: Data
+    solution: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A named problem.
+
+    `held` names the inputs in which the solution map has no two-sided derivative, `ambiguous` the
+    outputs that the problem does not determine.
+    """
+
+    name: str
+    data: Data
+    held: tuple[str, ...] = ()
+    ambiguous: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs to differentiate in."""
+        return tuple(name for name in INPUTS if name in self.data and name not in self.held)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs to compare."""
+        return tuple(name for name in OUTPUTS if name not in self.ambiguous)
+
+
+def random_qp(
+    rng: np.random.Generator,
+    n: int,
+    m: int,
+    p: int,
+    *,
+    bounds: bool = False,
+    active: int | None = None,
+    quadratic: str | None = "dense",
+) -> KnownQP:
+    """A well-posed QP with n variables, m inequalities and p equalities, made around its solution.
+
+    x, the active set and its multipliers are drawn first and q, h, b and the bounds computed, so that
+    the solution is strictly complementary (multipliers and slacks of at least MARGIN) and the active
+    rows are independent: the solution map is smooth there. `active` constraints of the m rows and 2n
+    bounds hold with equality (by default a random number up to n - p); n - p of them make the solution
+    of a linear program (`quadratic=None`) unique.
+    """
+    candidates = m + (n if bounds else 0)
+    if active is None:
+        active = int(rng.integers(min(n - p, candidates) + 1))
+    while True:
+        A, G = rng.normal(size=(p, n)), rng.normal(size=(m, n))
+        chosen = rng.permutation(candidates)[:active]
+        rows, variables = chosen[chosen < m], chosen[chosen >= m] - m
+        held = np.concatenate([A, G[rows], np.eye(n)[variables]])
+        if held.size == 0 or np.linalg.svd(held, compute_uv=False).min() > MARGIN:
+            break
+
+    x, y = rng.normal(size=n), rng.normal(size=p)
+    z, s = np.zeros(m), MARGIN + rng.exponential(size=m)
+    z[rows], s[rows] = MARGIN + rng.exponential(size=len(rows)), 0
+    at_lower = variables[rng.random(len(variables)) < 0.5]
+    at_upper = np.setdiff1d(variables, at_lower)
+    z_lower, z_upper = np.zeros(n), np.zeros(n)
+    z_lower[at_lower] = MARGIN + rng.exponential(size=len(at_lower))
+    z_upper[at_upper] = MARGIN + rng.exponential(size=len(at_upper))
+    below, above = MARGIN + rng.exponential(size=(2, n))
+    below[at_lower], above[at_upper] = 0, 0
+
+    factor = rng.normal(size=(n, n))
+    Q = {
+        "dense": factor @ factor.T / n + MARGIN * np.eye(n),
+        "diagonal": rng.uniform(0.5, 2, size=n),
+        None: None,
+    }[quadratic]
+    curved = 0 if Q is None else (Q * x if Q.ndim == 1 else Q @ x)
+    q = -(curved + A.T @ y + G.T @ z - z_lower + z_upper)
+    data: Data = {"q": q} if Q is None else {"Q": Q, "q": q}
+    data |= {"A": A, "b": A @ x} if p else {}
+    data |= {"G": G, "h": G @ x + s} if m else {}
+    data |= {"lower": x - below, "upper": x + above} if bounds else {}
+    value = np.sum(0.5 * curved * x + q * x)
+    if not bounds:
+        z_lower, z_upper = np.zeros(0), np.zeros(0)
+    return KnownQP(data, dict(zip(OUTPUTS, (x, y, z, s, z_lower, z_upper, value, value), strict=True)))
+
+
+def stack(problems: Sequence[KnownQP]) -> KnownQP:
+    """Problems of one shape as one batch, for `jax.vmap`."""
+
+    def joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+
+    return KnownQP(joined([p.data for p in problems]), joined([p.solution for p in problems]))
+
+
+def _known(seed: int, n: int, m: int, p: int, *omitted: str, **options) -> Data:
+    data = random_qp(np.random.default_rng(seed), n, m, p, **options).data
+    return {name: array for name, array in data.items() if name not in omitted}
+
+
+def _simplex() -> Data:
+    point = np.array([0.9, 0.5, -0.3, 0.45, -1.0])
+    return {"Q": np.ones(5), "q": -point, "A": np.ones((1, 5)), "b": np.ones(1), "lower": np.zeros(5)}
+
+
+def _infinite() -> Data:
+    """An inequality and some bounds are absent; those that hold with equality stay."""
+    known = random_qp(np.random.default_rng(10), 6, 4, 1, bounds=True, active=4)
+    data, dual = dict(known.data), known.solution
+    data["h"] = np.where(dual["z"] == 0, np.inf, data["h"])
+    data["lower"] = np.where((dual["z_lower"] == 0) & (np.arange(6) % 2 == 0), -np.inf, data["lower"])
+    data["upper"] = np.where((dual["z_upper"] == 0) & (np.arange(6) % 2 == 1), np.inf, data["upper"])
+    return data
+
+
+def _coinciding_bounds() -> Data:
+    data = _known(11, 6, 3, 1, bounds=True, active=2)
+    for i, value in ((0, 0.3), (3, -0.2)):
+        data["lower"][i] = data["upper"][i] = value
+    return data
+
+
+def _redundant_rows() -> Data:
+    """The last two of the equality rows follow from the first two."""
+    data = _known(12, 6, 4, 2, active=2)
+    mixing = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, -2.0], [0.5, 0.5]])
+    return data | {"A": mixing @ data["A"], "b": mixing @ data["b"]}
+
+
+def _badly_scaled() -> Data:
+    """Rows times 1e-3 to 1e3, the objective times 1e3."""
+    data = _known(13, 6, 5, 2, bounds=True, active=3)
+    equality, inequality = np.array([1e3, 1e-3]), np.array([1e-3, 1e-1, 1.0, 1e2, 1e3])
+    data |= {"A": equality[:, None] * data["A"], "b": equality * data["b"]}
+    data |= {"G": inequality[:, None] * data["G"], "h": inequality * data["h"]}
+    return data | {"Q": 1e3 * data["Q"], "q": 1e3 * data["q"]}
+
+
+#: The table. A new problem joins by one line.
+CASES: dict[str, Case] = {
+    case.name: case
+    for case in (
+        Case("dense", _known(0, 6, 5, 2, bounds=True, active=3)),
+        Case("diagonal", _known(1, 6, 5, 2, active=3, quadratic="diagonal")),
+        Case("linear", _known(2, 5, 6, 1, active=4, quadratic=None)),
+        Case("equalities", _known(3, 6, 0, 2)),
+        Case("unconstrained", _known(4, 5, 0, 0)),
+        Case("inequalities", _known(5, 5, 7, 0, active=3)),
+        Case("bounds", _known(6, 6, 0, 0, bounds=True, active=3)),
+        Case("lower", _known(6, 6, 0, 0, "upper", bounds=True, active=3)),
+        Case("simplex", _simplex()),
+        Case("box", _known(8, 6, 0, 2, bounds=True, active=3, quadratic="diagonal")),
+        Case("infinite", _infinite()),
+        Case("single", _known(9, 1, 2, 0, active=1)),
+        Case("coinciding", _coinciding_bounds(), ("lower", "upper"), ("z_lower", "z_upper")),
+        Case("redundant", _redundant_rows(), ("A", "b"), ("y",)),
+        Case("scaled", _badly_scaled()),
+    )
+}
+
+
+def batched(data: Data, count: int) -> Data:
+    """The same problem `count` times."""
+    return {name: np.stack([array] * count) for name, array in data.items()}
+
+
+def without(case: Case, *names: str) -> Case:
+    """The case with some inputs held."""
+    return replace(case, held=case.held + names)
