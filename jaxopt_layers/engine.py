@@ -16,8 +16,8 @@ from jaxopt_layers.ipm import (
     equality_constrained,
     interior_point,
 )
-from jaxopt_layers.ipm.state import residuals
-from jaxopt_layers.ipm.terminate import accuracy
+from jaxopt_layers.ipm.state import evaluate
+from jaxopt_layers.ipm.terminate import measure
 from jaxopt_layers.kkt import choose_form
 from jaxopt_layers.problem import Program
 from jaxopt_layers.settings import Settings, tolerances
@@ -102,21 +102,17 @@ def _unscale(
 ) -> ConeSolution:
     """The record in the user's units: the solution, or the certificate normalized."""
     iterate, status, rows = outcome.iterate, outcome.status, scaled.rows
-    reached = residuals(scaled, iterate)
-    quality = accuracy(scaled, scaling, iterate, reached)
+    measured = measure(scaled, scaling, iterate, evaluate(scaled, iterate)[1])
     present = jnp.ones_like(iterate.s) if rows.active is None else rows.active
 
-    x = scaling.unscale_primal(iterate.x)
-    z = scaling.unscale_dual(iterate.z) * present
+    x, z = scaled.split(iterate.u)
+    x = scaling.unscale_primal(x)
+    z = scaling.unscale_dual(z) * present
     s = scaling.unscale_slack(iterate.s)
     primal_infeasible = status == Status.PRIMAL_INFEASIBLE
     dual_infeasible = status == Status.DUAL_INFEASIBLE
-    # Fixed variables put their share of the objective's slope and of the right-hand side where
-    # `scaled` has it, so the certificates are normalized there.
-    fall_dual = -jnp.sum(scaled.offset * iterate.z * present) / scaling.objective
-    fall_primal = -jnp.sum(scaled.linear * iterate.x) / scaling.objective
-    divisor = jnp.where(primal_infeasible, fall_dual, iterate.tau)
-    divisor = jnp.where(dual_infeasible, fall_primal, divisor)
+    divisor = jnp.where(primal_infeasible, measured.fall_dual, iterate.tau)
+    divisor = jnp.where(dual_infeasible, measured.fall_primal, divisor)
     divisor = jnp.where(divisor > 0, divisor, 1)
     x, z, s = x / divisor, z / divisor, s / divisor
     s = jnp.where(present > 0, s, jnp.inf)
@@ -143,9 +139,9 @@ def _unscale(
         dual_objective=jnp.where(certificate, infinite, dual_objective),
         status=status,
         iterations=outcome.iterations,
-        primal_residual=finite_or(quality.primal),
-        dual_residual=finite_or(quality.dual),
-        gap=finite_or(quality.gap),
+        primal_residual=finite_or(measured.primal),
+        dual_residual=finite_or(measured.dual),
+        gap=finite_or(measured.gap),
     )
 
 

@@ -34,6 +34,11 @@ class Program:
     offset: Array
     constant: Array
 
+    def split(self, u: Array) -> tuple[Array, Array]:
+        """x and z of joined vectors (x, z), for one (n + rows,) or a stack."""
+        n = self.rows.variables
+        return u[..., :n], u[..., n:]
+
     def quadratic_product(self, x: Array) -> Array:
         """P x with a variable fixed by its bounds left out, for x (n,) or (k, n)."""
         free = self.rows.free

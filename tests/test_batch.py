@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend import core
 
 import jaxopt_layers as jl
 from jaxopt_layers import Status
@@ -105,10 +106,17 @@ def test_empty_batch(problems):
     jl.raise_if_failed(solution)
 
 
-def test_batch_of_one_is_the_problem_itself(problems):
-    arguments = [problems[0][name] for name in ORDER]
-    single = jax.jit(jl.solve_qp)(*[array[5] for array in arguments])
-    batch = values(*[array[5:6] for array in arguments])
+@pytest.fixture(scope="module")
+def small():
+    """Four problems of fewer variables, which compile faster."""
+    rng = np.random.default_rng(4)
+    data = stack([random_qp(rng, 4, 3, 1) for _ in range(4)]).data
+    return [data[name] for name in ORDER]
+
+
+def test_batch_of_one_is_the_problem_itself(small):
+    single = jax.jit(jl.solve_qp)(*[array[2] for array in small])
+    batch = values(*[array[2:3] for array in small])
     assert single.status == batch.status[0] == Status.SOLVED
     assert single.iterations == batch.iterations[0]
     batch = jax.tree.map(lambda v: v[0], batch)
@@ -123,12 +131,10 @@ SHARED = {
 
 
 @pytest.mark.parametrize("in_axes", SHARED.values(), ids=SHARED)
-def test_shared_data_give_what_copies_give(problems, in_axes):
-    count = 4
-    mine = [problems[0][name] for name in ORDER]
-    # Any right-hand sides will do that leave the problems feasible: small changes of the first.
+def test_shared_data_give_what_copies_give(small, in_axes):
+    count = len(small[0])
     arguments = []
-    for array, axis in zip(mine, in_axes, strict=True):
+    for array, axis in zip(small, in_axes, strict=True):
         changes = 1e-2 * np.arange(count).reshape(count, *[1] * array[0].ndim)
         arguments.append(array[0] if axis is None else array[:1] + changes)
     copied = [
@@ -154,7 +160,7 @@ def all_shapes(jaxpr):
 
 
 def _is_jaxpr(value):
-    return isinstance(value, (jax.extend.core.Jaxpr, jax.extend.core.ClosedJaxpr))
+    return isinstance(value, (core.Jaxpr, core.ClosedJaxpr))
 
 
 def matrices_per_member(function, arguments, batch, sizes):

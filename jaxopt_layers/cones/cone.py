@@ -60,8 +60,8 @@ class Cone(Protocol):
         """Right-hand side of the centring and correcting step: aims at ``s o z = target e``."""
         ...
 
-    def max_step(self, v: Array, dv: Array) -> Array:
-        """Largest step, possibly infinite, that keeps ``v + step * dv`` in the cone."""
+    def max_step(self, s: Array, z: Array, ds: Array, dz: Array) -> Array:
+        """Largest step, possibly infinite, that keeps s + step ds in K and z + step dz in K*."""
         ...
 
     def central_pair(self, v: Array, mu: Array) -> tuple[Array, Array]:

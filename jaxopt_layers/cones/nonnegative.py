@@ -44,12 +44,16 @@ class Nonnegative:
         """From ``(s + ds)(z + dz) = target``, the product of the affine steps taken as known."""
         return s + (ds * dz - target) / jnp.maximum(z, jnp.finfo(z.dtype).tiny)
 
-    def max_step(self, v: Array, dv: Array) -> Array:
-        ratio = jnp.where(dv < 0, -v / jnp.where(dv < 0, dv, -1), jnp.inf)
-        return jnp.min(ratio, initial=jnp.inf)
+    def max_step(self, s: Array, z: Array, ds: Array, dz: Array) -> Array:
+        return jnp.min(jnp.minimum(step_to_zero(s, ds), step_to_zero(z, dz)), initial=jnp.inf)
 
     def central_pair(self, v: Array, mu: Array) -> tuple[Array, Array]:
         # The larger root is exact; the smaller one follows from the product without cancellation.
         larger = 0.5 * (jnp.abs(v) + jnp.sqrt(v * v + 4 * mu))
         smaller = jnp.where(larger > 0, mu / jnp.where(larger > 0, larger, 1), 0)
         return jnp.where(v > 0, larger, smaller), jnp.where(v > 0, smaller, larger)
+
+
+def step_to_zero(v: Array, dv: Array) -> Array:
+    """The step at which each positive entry of v reaches zero; infinite where it doesn't fall."""
+    return jnp.where(dv < 0, -v / jnp.where(dv < 0, dv, -1), jnp.inf)

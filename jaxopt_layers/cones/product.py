@@ -68,8 +68,8 @@ class Product:
         ]
         return _join(shifts, s.dtype)
 
-    def max_step(self, v: Array, dv: Array) -> Array:
-        return self._smallest(lambda cone, *parts: cone.max_step(*parts), v, dv)
+    def max_step(self, s: Array, z: Array, ds: Array, dz: Array) -> Array:
+        return self._smallest(lambda cone, *parts: cone.max_step(*parts), s, z, ds, dz)
 
     def central_pair(self, v: Array, mu: Array) -> tuple[Array, Array]:
         pairs = [

@@ -42,8 +42,8 @@ class Zero:
     ) -> Array:
         return jnp.zeros_like(s)
 
-    def max_step(self, v: Array, dv: Array) -> Array:
-        return jnp.array(jnp.inf, v.dtype)
+    def max_step(self, s: Array, z: Array, ds: Array, dz: Array) -> Array:
+        return jnp.array(jnp.inf, s.dtype)
 
     def central_pair(self, v: Array, mu: Array) -> tuple[Array, Array]:
         return jnp.zeros_like(v), -v

@@ -85,7 +85,7 @@ class KKTRule:
             return jnp.concatenate([top, program.rows.product(u[:n]) - hessian * u[n:]])
 
         def solver(_: Any, rhs: Array) -> Array:
-            return jnp.concatenate(self._solve_scaled(factorization, (rhs[:n], rhs[n:])))
+            return self._solve_scaled(factorization, rhs)
 
         # One array for both sides: the transpose rule of custom_linear_solve wants all of the
         # right-hand side to be differentiated, or none of it.
@@ -123,22 +123,16 @@ class KKTRule:
         hessian = jnp.concatenate([jnp.zeros(p, s.dtype), ratio])
         return replace(program, rows=replace(rows, active=active)), hessian
 
-    def _solve_scaled(
-        self, factorization: Factorization, right: tuple[Array, Array]
-    ) -> tuple[Array, Array]:
+    def _solve_scaled(self, factorization: Factorization, right: Array) -> Array:
         """Solve in equilibrated coordinates: x = D x^, z = E z^ / c."""
-        system, scaling = factorization.system, factorization.scaling
-        rx = scaling.objective * scaling.columns * right[0]
-        rz = scaling.rows * right[1]
-        if isinstance(factorization.factor, PseudoInverse):
-            dx, dz = factorization.factor.solve(rx, rz)
-        else:
-            dx, dz = self._solve_refined(system, factorization.factor, rx, rz)
-        return scaling.columns * dx, scaling.rows * dz / scaling.objective
+        system, scaling, factor = factorization.system, factorization.scaling, factorization.factor
+        into = jnp.concatenate([scaling.objective * scaling.columns, scaling.rows])
+        out = jnp.concatenate([scaling.columns, scaling.rows / scaling.objective])
+        if isinstance(factor, PseudoInverse):
+            return out * factor.solve(into * right)
+        return out * self._solve_refined(system, factor, into * right)
 
-    def _solve_refined(
-        self, system: System, factor: Any, rx: Array, rz: Array
-    ) -> tuple[Array, Array]:
+    def _solve_refined(self, system: System, factor: Any, right: Array) -> Array:
         """Refined solve; where the system is singular and can't be met, of its nearest attainable side.
 
         With redundant rows the right-hand side may have a part that no u attains, which the
@@ -146,18 +140,32 @@ class KKTRule:
         """
         form = choose_form(system.program)
         steps = max(self.settings.refinement_steps, 2)
-        dx, dz = refined_solve(form, system, factor, rx[None], rz[None], steps)
+        size = jnp.sqrt(jnp.finfo(right.dtype).eps) * norm_inf(right)
 
-        def repeat(_: Array, u: tuple[Array, Array]) -> tuple[Array, Array]:
-            return refined_solve(form, system, factor, *system.product(*u), steps)
+        def attempt(state: _Attempt) -> _Attempt:
+            u = refined_solve(form, system, factor, state.right, steps)
+            reached = system.product(u)
+            unattained = norm_inf(state.right - reached)[0] > size
+            return _Attempt(u, reached, unattained, state.count + 1)
 
-        top, bottom = system.product(dx, dz)
-        error = jnp.maximum(norm_inf(rx[None] - top), norm_inf(rz[None] - bottom))[0]
-        size = jnp.maximum(norm_inf(rx), norm_inf(rz))
-        unattainable = error > jnp.sqrt(jnp.finfo(rx.dtype).eps) * size
-        repeats = jnp.where(unattainable, 1, 0)
-        dx, dz = lax.fori_loop(0, repeats, repeat, (dx, dz))
-        return dx[0], dz[0]
+        first = _Attempt(
+            u=jnp.zeros_like(right)[None, :],
+            right=right[None, :],
+            unattained=jnp.ones((), bool),
+            count=jnp.zeros((), jnp.int32),
+        )
+        return lax.while_loop(lambda s: s.unattained & (s.count < 2), attempt, first).u[0]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Attempt:
+    """The solution for the last right-hand side, and what it attains of it."""
+
+    u: Array
+    right: Array
+    unattained: Array
+    count: Array
 
 
 def value_cotangent(data: Data, solution: ConeSolution, cotangent: Array) -> Data:

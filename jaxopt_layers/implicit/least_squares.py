@@ -26,12 +26,11 @@ class PseudoInverse:
 
     vectors: Array
     inverse_values: Array
-    row_scale: Array
+    scale: Array
 
-    def solve(self, rx: Array, rz: Array) -> tuple[Array, Array]:
-        right = jnp.concatenate([rx, self.row_scale * rz])
-        solved = matmul(self.vectors, self.inverse_values * matmul(right, self.vectors))
-        return solved[: rx.shape[0]], self.row_scale * solved[rx.shape[0] :]
+    def solve(self, right: Array) -> Array:
+        coordinates = matmul(self.scale * right, self.vectors)
+        return self.scale * matmul(self.vectors, self.inverse_values * coordinates)
 
 
 def pseudo_inverse(system: System) -> PseudoInverse:
@@ -48,4 +47,5 @@ def pseudo_inverse(system: System) -> PseudoInverse:
     threshold = _RANK_TOLERANCE[hessian.dtype.itemsize] * jnp.max(jnp.abs(values), initial=0)
     kept = jnp.abs(values) > threshold
     inverse_values = jnp.where(kept, 1 / jnp.where(kept, values, 1), 0)
-    return PseudoInverse(vectors, inverse_values, row_scale)
+    scale = jnp.concatenate([jnp.ones(n, hessian.dtype), row_scale])
+    return PseudoInverse(vectors, inverse_values, scale)

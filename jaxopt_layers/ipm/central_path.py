@@ -19,7 +19,7 @@ from jax import Array, lax
 from jaxopt_layers.cones import Product
 from jaxopt_layers.equilibrate import Scaling
 from jaxopt_layers.ipm.start import WarmStart
-from jaxopt_layers.ipm.state import Iterate, residuals
+from jaxopt_layers.ipm.state import Iterate, evaluate
 from jaxopt_layers.kkt import Form, System, refined_solve
 from jaxopt_layers.matrix import norm_inf
 from jaxopt_layers.problem import Program
@@ -56,12 +56,12 @@ def central_path_point(
 
     def point(x: Array, v: Array) -> Iterate:
         s, z = cone.central_pair(v, mu)
-        return Iterate(x=x, z=z, s=s, tau=one, kappa=0 * one)
+        return Iterate(u=jnp.concatenate([x, z]), s=s, tau=one, kappa=0 * one)
 
     def error(x: Array, v: Array) -> Array:
-        reached = residuals(program, point(x, v))
+        reached, _ = evaluate(program, point(x, v))
         size = jnp.maximum(norm_inf(x), norm_inf(v)) + norm_inf(program.offset)
-        total = jnp.maximum(norm_inf(reached.dual), norm_inf(reached.primal)) / (1 + size)
+        total = norm_inf(reached.equations) / (1 + size)
         return jnp.where(jnp.isfinite(total), total, jnp.inf)
 
     def unfinished(path: _Path) -> Array:
@@ -69,21 +69,22 @@ def central_path_point(
 
     def step(path: _Path) -> _Path:
         at = point(path.x, path.v)
-        reached = residuals(program, at)
-        hessian = cone.hessian_diagonal(cone.scaling(at.s, at.z), dtype)
+        reached, _ = evaluate(program, at)
+        _, z = program.split(at.u)
+        hessian = cone.hessian_diagonal(cone.scaling(at.s, z), dtype)
         system = System(program, hessian, regularization)
-        right = (-reached.dual[None], -reached.primal[None])
-        dx, dz = refined_solve(
-            form, system, form.factor(system), *right, settings.refinement_steps
-        )
-        dv = -(hessian + 1) * dz[0]
+        right = -reached.equations[None, :]
+        factor = form.factor(system)
+        du = refined_solve(form, system, factor, right, settings.refinement_steps)[0]
+        dx, dz = program.split(du)
+        dv = -(hessian + 1) * dz
         lengths = jnp.array(_LENGTHS, dtype)
-        errors = jax.vmap(lambda t: error(path.x + t * dx[0], path.v + t * dv))(lengths)
+        errors = jax.vmap(lambda t: error(path.x + t * dx, path.v + t * dv))(lengths)
         best = jnp.argmin(errors)
         better = errors[best] < path.error
         move = jnp.where(better, lengths[best], 0)
         return _Path(
-            x=path.x + move * dx[0],
+            x=path.x + move * dx,
             v=path.v + move * dv,
             error=jnp.minimum(errors[best], path.error),
             improving=better,

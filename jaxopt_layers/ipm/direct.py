@@ -10,8 +10,8 @@ from jax import Array
 
 from jaxopt_layers.equilibrate import Scaling
 from jaxopt_layers.ipm.outcome import Outcome
-from jaxopt_layers.ipm.state import RUNNING, Iterate, residuals
-from jaxopt_layers.ipm.terminate import accuracy, certificate
+from jaxopt_layers.ipm.state import RUNNING, Iterate, evaluate
+from jaxopt_layers.ipm.terminate import certificate, measure
 from jaxopt_layers.kkt import Form, System, refined_solve
 from jaxopt_layers.problem import Program
 from jaxopt_layers.settings import Settings, Tolerances
@@ -37,28 +37,24 @@ def equality_constrained(
     zero_slack = jnp.zeros_like(program.offset)
     system = System(program, zero_slack, jnp.array(limits.regularization, dtype))
     factor = form.factor(system)
-    right = (-program.linear[None], program.offset[None])
-    dx, dz = refined_solve(form, system, factor, *right, max(settings.refinement_steps, 1))
-    solved = Iterate(x=dx[0], z=dz[0], s=zero_slack, tau=one, kappa=0 * one)
-    worst = accuracy(program, scaling, solved, residuals(program, solved)).worst
+    right = jnp.concatenate([-program.linear, program.offset])[None, :]
+    solved = refined_solve(form, system, factor, right, max(settings.refinement_steps, 1))
+    point = Iterate(u=solved[0], s=zero_slack, tau=one, kappa=0 * one)
+    worst = measure(program, scaling, point, evaluate(program, point)[1]).worst
 
-    top, bottom = system.product(dx, dz)
-    unreachable = (right[0] - top, right[1] - bottom)
+    unreachable = right - system.product(solved)
     for _ in range(3):  # each pass damps the reachable part to a regularization's worth
-        top, bottom = system.product(*form.solve(system, factor, *unreachable))
-        unreachable = (unreachable[0] - top, unreachable[1] - bottom)
-    ray = Iterate(
-        x=unreachable[0][0], z=-unreachable[1][0], s=zero_slack, tau=0 * one, kappa=one
-    )
-    proven = certificate(program, scaling, ray, residuals(program, ray), limits)
+        unreachable -= system.product(form.solve(system, factor, unreachable))
+    sign = jnp.concatenate([jnp.ones_like(program.linear), -jnp.ones_like(zero_slack)])
+    ray = Iterate(u=sign * unreachable[0], s=zero_slack, tau=0 * one, kappa=one)
+    measured = measure(program, scaling, ray, evaluate(program, ray)[1])
+    proven = certificate(measured, ray, limits)
 
     status = jnp.where(worst <= limits.reduced_tolerance, Status.ALMOST_SOLVED, proven)
     status = jnp.where(worst <= limits.tolerance, Status.SOLVED, status)
     status = jnp.where(status == RUNNING, Status.NUMERICAL_ERROR, status)
     status = jnp.where(valid, status, Status.INVALID_INPUT).astype(jnp.int32)
     infeasible = (status == Status.PRIMAL_INFEASIBLE) | (status == Status.DUAL_INFEASIBLE)
-    finite = jnp.isfinite(worst)
-    x = jnp.where(infeasible, ray.x, jnp.where(finite, solved.x, 0))
-    z = jnp.where(infeasible, ray.z, jnp.where(finite, solved.z, 0))
-    iterate = Iterate(x=x, z=z, s=zero_slack, tau=one, kappa=0 * one)
+    u = jnp.where(infeasible, ray.u, jnp.where(jnp.isfinite(worst), point.u, 0))
+    iterate = Iterate(u=u, s=zero_slack, tau=one, kappa=0 * one)
     return Outcome(iterate=iterate, status=status, iterations=jnp.ones((), jnp.int32))

@@ -10,9 +10,9 @@ from jaxopt_layers.cones import Product
 from jaxopt_layers.equilibrate import Scaling
 from jaxopt_layers.ipm.outcome import Outcome
 from jaxopt_layers.ipm.start import WarmStart, unit_point, warm_point
-from jaxopt_layers.ipm.state import RUNNING, Iterate, Residuals, State, residuals
+from jaxopt_layers.ipm.state import RUNNING, Iterate, Residuals, State, evaluate
 from jaxopt_layers.ipm.step import Step, predictor_corrector_step
-from jaxopt_layers.ipm.terminate import accuracy, certificate
+from jaxopt_layers.ipm.terminate import certificate, measure
 from jaxopt_layers.kkt import Form
 from jaxopt_layers.matrix import norm_inf
 from jaxopt_layers.problem import Program
@@ -69,13 +69,13 @@ def interior_point(
 
     start = State(
         iterate=first,
-        residuals=residuals(program, first),
+        residuals=evaluate(program, first)[0],
         status=jnp.where(valid, RUNNING, Status.INVALID_INPUT).astype(jnp.int32),
         iterations=jnp.zeros((), jnp.int32),
         refine=jnp.zeros((), bool),
-        regularization=jnp.array(limits.regularization, first.x.dtype),
+        regularization=jnp.array(limits.regularization, first.u.dtype),
         best=first,
-        best_merit=jnp.array(jnp.inf, first.x.dtype),
+        best_merit=jnp.array(jnp.inf, first.u.dtype),
         stalled=jnp.zeros((), jnp.int32),
     )
     return _conclude(lax.while_loop(unfinished, advance, start), limits)
@@ -90,13 +90,13 @@ def _judge(
     starting: Array,
 ) -> State:
     """Accept the step, or end with NUMERICAL_ERROR where it leads nowhere."""
-    reached = residuals(program, step.iterate)
-    quality = accuracy(program, scaling, step.iterate, reached)
-    merit = quality.worst
-    finite = jnp.isfinite(norm_inf(reached.dual) + norm_inf(reached.primal) + reached.gap)
+    reached, terms = evaluate(program, step.iterate)
+    measured = measure(program, scaling, step.iterate, terms)
+    merit = measured.worst
+    finite = jnp.isfinite(jnp.sum(reached.equations) + reached.gap)
     better = finite & (merit < state.best_merit)
     stalled = jnp.where(better, 0, state.stalled + 1)
-    status = certificate(program, scaling, step.iterate, reached, limits)
+    status = certificate(measured, step.iterate, limits)
     status = jnp.where(merit <= limits.tolerance, Status.SOLVED, status)
     # A breakdown is met by staying where we are and regularizing more, a few times.
     regularization = jnp.where(finite, 1, _MORE_REGULARIZATION) * state.regularization
@@ -129,9 +129,9 @@ def _inaccurate(before: Residuals, step: Step, reached: Residuals) -> Array:
     They are linear in the step, so the residuals of the next iterate, which are needed anyway, show
     the error of the linear solves at no cost.
     """
-    dual, primal = step.remaining * before.dual, step.remaining * before.primal
-    error = jnp.maximum(norm_inf(reached.dual - dual), norm_inf(reached.primal - primal))
-    return error > _LINEAR_ERROR * jnp.maximum(norm_inf(dual), norm_inf(primal))
+    expected = step.remaining * before.equations
+    norms = norm_inf(jnp.stack([reached.equations - expected, expected]))
+    return norms[0] > _LINEAR_ERROR * norms[1]
 
 
 def _conclude(state: State, limits: Tolerances) -> Outcome:

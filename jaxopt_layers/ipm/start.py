@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxopt_layers.cones import Product
 from jaxopt_layers.equilibrate import Scaling
-from jaxopt_layers.ipm.state import Iterate, residuals
+from jaxopt_layers.ipm.state import Iterate, evaluate
 from jaxopt_layers.matrix import norm_inf
 from jaxopt_layers.problem import Program
 
@@ -33,11 +33,12 @@ def unit_point(program: Program, cone: Product) -> Iterate:
     """x = 0, s = z = e, tau = kappa = 1, at which the scaling is the identity."""
     dtype = program.linear.dtype
     unit, one = cone.unit(dtype), jnp.ones((), dtype)
-    return Iterate(x=jnp.zeros_like(program.linear), z=unit, s=unit, tau=one, kappa=one)
+    u = jnp.concatenate([jnp.zeros_like(program.linear), unit])
+    return Iterate(u=u, s=unit, tau=one, kappa=one)
 
 
 def least_squares_point(
-    cone: Product, quadratic: bool, constant: tuple[Array, Array], offset: tuple[Array, Array]
+    program: Program, cone: Product, constant: Array, offset: Array
 ) -> Iterate:
     """Cold start from solutions of the KKT system with the identity as scaling (Mehrotra 1992).
 
@@ -45,16 +46,17 @@ def least_squares_point(
     objective the first gives x, s = -z and z, each moved into the cone. For a linear program the
     primal and the dual part are separate problems: the second gives x and s, the difference z.
     """
-    (x, z), (x_primal, z_primal) = constant, offset
+    x, z = program.split(constant)
     s = -z
-    if not quadratic:
-        x, s, z = x_primal, -z_primal, z - z_primal
+    if program.quadratic is None:
+        x, z_primal = program.split(offset)
+        s, z = -z_primal, z - z_primal
     unit = cone.unit(x.dtype)
     is_inequality = unit > 0
     s = jnp.where(is_inequality, _into_cone(cone, s, unit), 0)
     z = _into_cone(cone, z, unit)
     one = jnp.ones((), x.dtype)
-    return Iterate(x=x, z=z, s=s, tau=one, kappa=one)
+    return Iterate(u=jnp.concatenate([x, z]), s=s, tau=one, kappa=one)
 
 
 def _into_cone(cone: Product, v: Array, unit: Array) -> Array:
@@ -80,8 +82,8 @@ def warm_point(program: Program, cone: Product, scaling: Scaling, start: WarmSta
     if rows.free is not None:
         x = x * rows.free
     one = jnp.ones((), x.dtype)
-    misfit = residuals(program, Iterate(x=x, z=z, s=s, tau=one, kappa=0 * one))
-    error = jnp.maximum(norm_inf(misfit.dual), norm_inf(misfit.primal))
-    mu = jnp.clip(_WARM_CENTRING * error, 1e-8, 1.0)
+    guess = Iterate(u=jnp.concatenate([x, z]), s=s, tau=one, kappa=0 * one)
+    misfit, _ = evaluate(program, guess)
+    mu = jnp.clip(_WARM_CENTRING * norm_inf(misfit.equations), 1e-8, 1.0)
     s, z = cone.central_pair(s - z, mu * mu)
-    return Iterate(x=x, z=z, s=s, tau=one, kappa=mu * mu)
+    return Iterate(u=jnp.concatenate([x, z]), s=s, tau=one, kappa=mu * mu)

@@ -18,52 +18,68 @@ RUNNING = -1
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Iterate:
-    """A point of the homogeneous embedding: the solution is (x, z, s) / tau."""
+    """A point of the homogeneous embedding: the solution is (x, z, s) / tau.
 
-    x: Array
-    z: Array
+    `u` joins (x, z), the unknowns of the KKT system.
+    """
+
+    u: Array
     s: Array
     tau: Array
     kappa: Array
 
     def mu(self, cone: Product) -> Array:
         """The barrier parameter: the mean complementarity product."""
-        return (jnp.sum(self.s * self.z) + self.tau * self.kappa) / (cone.degree + 1)
+        z = self.u[self.u.shape[0] - self.s.shape[0] :]
+        return (jnp.sum(self.s * z) + self.tau * self.kappa) / (cone.degree + 1)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Residuals:
-    """The embedding's equations at an iterate, with the products they are made of.
+    """The embedding's equations at an iterate.
 
-    ``dual = Px + R'z + q tau``, ``primal = Rx + s - b tau``, ``gap = kappa + q'x + b'z + x'Px / tau``.
+    `equations` joins ``Px + R'z + q tau`` and ``Rx + s - b tau``; ``gap = kappa + q'x + b'z + x'Px / tau``.
+    `quadratic_x` is Px, `curvature` x'Px.
     """
+
+    equations: Array
+    gap: Array
+    quadratic_x: Array
+    curvature: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Terms:
+    """The parts of the equations, which termination compares: Px, R'z, Rx; x'Px, q'x, b'z."""
 
     quadratic_x: Array
     rows_z: Array
     rows_x: Array
-    dual: Array
-    primal: Array
-    gap: Array
+    curvature: Array
+    linear_x: Array
+    offset_z: Array
 
 
-def residuals(program: Program, iterate: Iterate) -> Residuals:
-    """Evaluate the embedding's equations."""
-    x, z, s, tau = iterate.x, iterate.z, iterate.s, iterate.tau
+def evaluate(program: Program, iterate: Iterate) -> tuple[Residuals, Terms]:
+    """Evaluate the embedding's equations and keep what they are made of."""
+    x, z = program.split(iterate.u)
     quadratic_x = program.quadratic_product(x)
-    rows_z = program.rows.transposed_product(z)
-    rows_x = program.rows.product(x)
-    return Residuals(
+    products = jnp.sum(jnp.stack([quadratic_x, program.linear]) * x[None, :], axis=1)
+    terms = Terms(
         quadratic_x=quadratic_x,
-        rows_z=rows_z,
-        rows_x=rows_x,
-        dual=quadratic_x + rows_z + program.linear * tau,
-        primal=rows_x + s - program.offset * tau,
-        gap=iterate.kappa
-        + jnp.sum(program.linear * x)
-        + jnp.sum(program.offset * z)
-        + jnp.sum(quadratic_x * x) / tau,
+        rows_z=program.rows.transposed_product(z),
+        rows_x=program.rows.product(x),
+        curvature=products[0],
+        linear_x=products[1],
+        offset_z=jnp.sum(program.offset * z),
     )
+    dual = terms.quadratic_x + terms.rows_z + program.linear * iterate.tau
+    primal = terms.rows_x + iterate.s - program.offset * iterate.tau
+    gap = iterate.kappa + terms.linear_x + terms.offset_z + terms.curvature / iterate.tau
+    equations = jnp.concatenate([dual, primal])
+    return Residuals(equations, gap, quadratic_x, terms.curvature), terms
 
 
 @jax.tree_util.register_dataclass

@@ -25,10 +25,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_layers.cones import Product
+from jaxopt_layers.cones import Product, step_to_zero
 from jaxopt_layers.ipm.start import least_squares_point
 from jaxopt_layers.ipm.state import Iterate, Residuals
-from jaxopt_layers.kkt import Form, System, refined_solve
+from jaxopt_layers.kkt import Form, System, refine
+from jaxopt_layers.matrix import dot
 from jaxopt_layers.problem import Program
 
 # How far towards the boundary a step may go.
@@ -61,38 +62,36 @@ def predictor_corrector_step(
     first pass of the loop instead of a second copy of the factorization in the compiled program.
     """
     mu = iterate.mu(cone)
-    scaling = cone.scaling(iterate.s, iterate.z)
+    _, z = program.split(iterate.u)
+    scaling = cone.scaling(iterate.s, z)
     system = System(program, cone.hessian_diagonal(scaling, mu.dtype), regularization)
     factor = form.factor(system)
+    newton = _Newton(program, iterate, residuals, system.hessian)
 
     affine_shift = cone.affine_shift(scaling, iterate.s)
-    start_rhs = (jnp.zeros_like(program.linear), program.offset)
-    affine_rhs = (-residuals.dual, affine_shift - residuals.primal)
-    second = jax.tree.map(lambda a, b: jnp.where(starting, a, b), start_rhs, affine_rhs)
-    right_x = jnp.stack([-program.linear, second[0]])
-    right_z = jnp.stack([program.offset, second[1]])
-    dx, dz = refined_solve(form, system, factor, right_x, right_z, refinement)
-    constant, affine_part = (dx[0], dz[0]), (dx[1], dz[1])
+    constant_right = jnp.concatenate([-program.linear, program.offset])
+    offset_right = jnp.concatenate([jnp.zeros_like(program.linear), program.offset])
+    affine_right = newton.right(jnp.ones_like(mu), affine_shift)
+    second = jnp.where(starting, offset_right, affine_right)
+    parts = form.solve(system, factor, jnp.stack([constant_right, second]))
+    kappa_shift = iterate.tau * iterate.kappa
+    affine = newton.direction(parts, jnp.ones_like(mu), affine_shift, kappa_shift)
+    sigma = (1 - jnp.minimum(_longest_step(program, cone, iterate, affine), 1)) ** 3
 
-    newton = _Newton(program, iterate, residuals, system.hessian, constant)
-    affine = newton.direction(
-        affine_part, jnp.ones_like(mu), affine_shift, iterate.tau * iterate.kappa
-    )
-    sigma = (1 - jnp.minimum(_longest_step(cone, iterate, affine), 1)) ** 3
-    target = sigma * mu
-
-    shift = cone.combined_shift(scaling, iterate.s, iterate.z, affine.s, affine.z, target)
-    kappa_shift = iterate.tau * iterate.kappa + affine.tau * affine.kappa - target
-    reduction = 1 - sigma
-    right_x = -reduction * residuals.dual
-    right_z = shift - reduction * residuals.primal
-    dx, dz = refined_solve(form, system, factor, right_x[None], right_z[None], refinement)
-    combined = newton.direction((dx[0], dz[0]), reduction, shift, kappa_shift)
-    longest = _FRACTION_TO_BOUNDARY * _longest_step(cone, iterate, combined)
-    length = jnp.minimum(longest, 1)
+    target, reduction = sigma * mu, 1 - sigma
+    _, affine_z = program.split(affine.u)
+    shift = cone.combined_shift(scaling, iterate.s, z, affine.s, affine_z, target)
+    kappa_shift = kappa_shift + affine.tau * affine.kappa - target
+    right = jnp.stack([constant_right, newton.right(reduction, shift)])
+    # Only what the step is made of is refined: the affine direction merely steers it.
+    first = jnp.concatenate([parts[:1], form.solve(system, factor, right[1:])])
+    refined = refine(form, system, factor, right, first, refinement)
+    combined = newton.direction(refined, reduction, shift, kappa_shift)
+    longest = _longest_step(program, cone, iterate, combined)
+    length = jnp.minimum(_FRACTION_TO_BOUNDARY * longest, 1)
     stepped = jax.tree.map(lambda v, dv: v + length * dv, iterate, combined)
 
-    start = least_squares_point(cone, program.quadratic is not None, constant, affine_part)
+    start = least_squares_point(program, cone, *parts)
     following = jax.tree.map(lambda a, b: jnp.where(starting, a, b), start, stepped)
     # The same ray, with the larger of tau and kappa at one, so that nothing over- or underflows.
     scale = 1 / jnp.maximum(following.tau, following.kappa)
@@ -111,46 +110,37 @@ class _Newton:
     iterate: Iterate
     residuals: Residuals
     hessian: Array
-    constant: tuple[Array, Array]
+
+    def right(self, reduction: Array, shift: Array) -> Array:
+        """Right-hand side that takes off the part `reduction` of the residuals."""
+        right = -reduction * self.residuals.equations
+        return right.at[self.program.rows.variables :].add(shift)
 
     def direction(
-        self, part: tuple[Array, Array], reduction: Array, shift: Array, kappa_shift: Array
+        self, parts: Array, reduction: Array, shift: Array, kappa_shift: Array
     ) -> Iterate:
-        """Combine the solution `part` for the residuals with the one for (-q, b)."""
+        """Join the solutions for (-q, b), parts[0], and for the residuals, parts[1]."""
         program, tau, kappa = self.program, self.iterate.tau, self.iterate.kappa
-        (x1, z1), (x2, z2) = self.constant, part
-        quadratic_xi = self.residuals.quadratic_x / tau
-        slope = program.linear + 2 * quadratic_xi
-        curvature = jnp.sum(quadratic_xi * self.iterate.x) / tau
-        numerator = (
-            reduction * self.residuals.gap
-            - kappa_shift / tau
-            + jnp.sum(slope * x2)
-            + jnp.sum(program.offset * z2)
-        )
+        slope = program.linear + 2 * self.residuals.quadratic_x / tau
+        curvature = self.residuals.curvature / (tau * tau)
+        products = dot(jnp.concatenate([slope, program.offset])[None, :], parts)
+        numerator = reduction * self.residuals.gap - kappa_shift / tau + products[1]
         # In exact arithmetic kappa / tau plus squares: rounding must not make it smaller.
-        squares = curvature - jnp.sum(slope * x1) - jnp.sum(program.offset * z1)
-        dtau = numerator / (kappa / tau + jnp.maximum(squares, 0))
-        dz = z2 + dtau * z1
+        dtau = numerator / (kappa / tau + jnp.maximum(curvature - products[0], 0))
+        u = parts[1] + dtau * parts[0]
+        _, dz = program.split(u)
         return Iterate(
-            x=x2 + dtau * x1,
-            z=dz,
-            s=-shift - self.hessian * dz,
-            tau=dtau,
-            kappa=-(kappa_shift + kappa * dtau) / tau,
+            u=u, s=-shift - self.hessian * dz, tau=dtau, kappa=-(kappa_shift + kappa * dtau) / tau
         )
 
 
-def _longest_step(cone: Product, iterate: Iterate, direction: Iterate) -> Array:
+def _longest_step(
+    program: Program, cone: Product, iterate: Iterate, direction: Iterate
+) -> Array:
     """The longest step that keeps s, z, tau and kappa in their cones."""
-
-    def scalar(v: Array, dv: Array) -> Array:
-        return jnp.where(dv < 0, -v / jnp.where(dv < 0, dv, -1), jnp.inf)
-
-    cones = jnp.minimum(
-        cone.max_step(iterate.s, direction.s), cone.max_step(iterate.z, direction.z)
-    )
+    _, z = program.split(iterate.u)
+    _, dz = program.split(direction.u)
     scalars = jnp.minimum(
-        scalar(iterate.tau, direction.tau), scalar(iterate.kappa, direction.kappa)
+        step_to_zero(iterate.tau, direction.tau), step_to_zero(iterate.kappa, direction.kappa)
     )
-    return jnp.minimum(cones, scalars)
+    return jnp.minimum(cone.max_step(iterate.s, z, direction.s, dz), scalars)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_layers.equilibrate import Scaling
-from jaxopt_layers.ipm.state import RUNNING, Iterate, Residuals
+from jaxopt_layers.ipm.state import RUNNING, Iterate, Terms
 from jaxopt_layers.matrix import norm_inf
 from jaxopt_layers.problem import Program
 from jaxopt_layers.settings import Tolerances
@@ -22,84 +22,74 @@ _TAU_OF_CERTIFICATE = 1e-3
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Accuracy:
-    """Residuals and duality gap, each relative to one plus the largest of what it compares."""
+class Measure:
+    """How well (x, z, s) / tau solves the user's problem, and what it proves if it cannot.
+
+    `primal`, `dual`, `gap`: residuals and duality gap, each relative to one plus the largest of what it
+    compares. `fall_primal` = -q'x and `fall_dual` = -b'z with the violations of the two certificates
+    (``Px = 0, Rx + s = 0`` and ``R'z = 0``), absolute. Rows that are absent don't count.
+    """
 
     primal: Array
     dual: Array
     gap: Array
+    fall_primal: Array
+    violation_primal: Array
+    fall_dual: Array
+    violation_dual: Array
 
     @property
     def worst(self) -> Array:
-        """The largest, infinite where one is NaN."""
+        """The largest residual, infinite where one is NaN."""
         largest = jnp.maximum(jnp.maximum(self.primal, self.dual), self.gap)
         return jnp.where(jnp.isnan(largest), jnp.inf, largest)
 
 
-def accuracy(
-    program: Program, scaling: Scaling, iterate: Iterate, residuals: Residuals
-) -> Accuracy:
-    """How well (x, z, s) / tau solves the user's problem."""
-    tau, units = iterate.tau, _Units.of(program, scaling)
-    dual_terms = jnp.stack([residuals.quadratic_x, residuals.rows_z, program.linear * tau])
-    dual_scale = norm_inf(dual_terms * units.dual[None, :]) / tau
-    primal_terms = jnp.stack([residuals.rows_x, iterate.s, program.offset * tau])
-    primal_scale = norm_inf(primal_terms * units.primal[None, :]) / tau
-    curvature = 0.5 * jnp.sum(residuals.quadratic_x * iterate.x) / (tau * tau)
-    objective = units.objective * (curvature + jnp.sum(program.linear * iterate.x) / tau)
-    dual_objective = units.objective * (
-        -curvature - jnp.sum(program.offset * iterate.z * units.present) / tau
-    )
+def measure(program: Program, scaling: Scaling, iterate: Iterate, terms: Terms) -> Measure:
+    """Measure an iterate in the user's units."""
+    tau, active = iterate.tau, program.rows.active
+    dual_unit = 1 / (scaling.objective * scaling.columns)
+    primal_unit = 1 / scaling.rows if active is None else active / scaling.rows
+
+    linear, offset = program.linear * tau, program.offset * tau
+    parts = [terms.quadratic_x, terms.rows_z, linear]
+    norms = norm_inf(jnp.stack([sum(parts[1:], parts[0]), *parts]) * dual_unit[None, :])
+    dual, quadratic_x, rows_z = norms[0], norms[1], norms[2]
+    dual_size = jnp.max(norms[1:])
+    cone_part = terms.rows_x + iterate.s
+    parts = [cone_part - offset, cone_part, terms.rows_x, iterate.s, offset]
+    norms = norm_inf(jnp.stack(parts) * primal_unit[None, :])
+    primal, recession, primal_size = norms[0], norms[1], jnp.max(norms[2:])
+
+    offset_z = terms.offset_z
+    if active is not None:  # an absent row's s = 1, z = mu is no part of the user's problem
+        _, z = program.split(iterate.u)
+        offset_z = offset_z - jnp.sum(program.offset * z * (1 - active))
+    curvature = 0.5 * terms.curvature / (tau * tau)
+    objective = (curvature + terms.linear_x / tau) / scaling.objective
+    dual_objective = (-curvature - offset_z / tau) / scaling.objective
     constant = program.constant
     size = jnp.maximum(jnp.abs(objective + constant), jnp.abs(dual_objective + constant))
-    return Accuracy(
-        primal=norm_inf(residuals.primal * units.primal) / tau / (1 + jnp.max(primal_scale)),
-        dual=norm_inf(residuals.dual * units.dual) / tau / (1 + jnp.max(dual_scale)),
+    return Measure(
+        primal=primal / (tau + primal_size),
+        dual=dual / (tau + dual_size),
         gap=jnp.abs(objective - dual_objective) / (1 + size),
+        fall_primal=-terms.linear_x / scaling.objective,
+        violation_primal=jnp.maximum(quadratic_x, recession),
+        fall_dual=-offset_z / scaling.objective,
+        violation_dual=rows_z,
     )
 
 
-def certificate(
-    program: Program, scaling: Scaling, iterate: Iterate, residuals: Residuals, limits: Tolerances
-) -> Array:
-    """PRIMAL_INFEASIBLE or DUAL_INFEASIBLE where the iterate proves it, else RUNNING.
+def certificate(measured: Measure, iterate: Iterate, limits: Tolerances) -> Array:
+    """PRIMAL_INFEASIBLE or DUAL_INFEASIBLE where the iterate proves it, else RUNNING."""
 
-    z proves the first with ``R'z = 0, b'z < 0``; x the second with ``Px = 0, Rx + s = 0, q'x < 0``.
-    """
-    units = _Units.of(program, scaling)
-    fall = -units.objective * jnp.sum(program.offset * iterate.z * units.present)
-    violation = norm_inf(residuals.rows_z * units.dual)
-    primal_infeasible = (fall > 0) & (violation <= limits.infeasibility * fall)
+    def proven(fall: Array, violation: Array) -> Array:
+        return (fall > 0) & (violation <= limits.infeasibility * fall)
 
-    fall = -units.objective * jnp.sum(program.linear * iterate.x)
-    violation = jnp.maximum(
-        norm_inf(residuals.quadratic_x * units.dual),
-        norm_inf((residuals.rows_x + iterate.s) * units.primal),
-    )
-    dual_infeasible = (fall > 0) & (violation <= limits.infeasibility * fall)
-
-    status = jnp.where(dual_infeasible, Status.DUAL_INFEASIBLE, RUNNING)
-    status = jnp.where(primal_infeasible, Status.PRIMAL_INFEASIBLE, status)
+    unbounded = proven(measured.fall_primal, measured.violation_primal)
+    infeasible = proven(measured.fall_dual, measured.violation_dual)
+    status = jnp.where(unbounded, Status.DUAL_INFEASIBLE, RUNNING)
+    status = jnp.where(infeasible, Status.PRIMAL_INFEASIBLE, status)
     believed = iterate.tau < _TAU_OF_CERTIFICATE * iterate.kappa
     return jnp.where(believed, status, RUNNING).astype(jnp.int32)
-
-
-@dataclass(frozen=True)
-class _Units:
-    """Factors that turn scaled residuals into the user's; zero for rows that are absent."""
-
-    dual: Array
-    primal: Array
-    objective: Array
-    present: Array
-
-    @classmethod
-    def of(cls, program: Program, scaling: Scaling) -> _Units:
-        active = program.rows.active
-        present = jnp.ones_like(scaling.rows) if active is None else active
-        return cls(
-            dual=1 / (scaling.objective * scaling.columns),
-            primal=present / scaling.rows,
-            objective=1 / scaling.objective,
-            present=present,
-        )

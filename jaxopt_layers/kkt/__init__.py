@@ -1,5 +1,6 @@
 """The linear systems of the solver and of its derivative: forms, factorization, refinement."""
 
+from jaxopt_layers.kkt.refine import refine as refine
 from jaxopt_layers.kkt.refine import refined_solve as refined_solve
 from jaxopt_layers.kkt.robust import robust_factor as robust_factor
 from jaxopt_layers.kkt.system import Form as Form

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_layers.kkt.cholesky import inverse_factor
-from jaxopt_layers.kkt.primal import _regularize, _times_transposed, row_weights
+from jaxopt_layers.kkt.primal import regularize, row_weights, times_transposed
 from jaxopt_layers.kkt.system import System
 from jaxopt_layers.matrix import matmul
 
@@ -54,22 +54,21 @@ class DualForm:
         if rows.active is not None:
             active = rows.active[:count]
             gram = gram * active[:, None] * active[None, :]
-        matrix = _regularize(gram, system.hessian[:count], system.regularization)
+        matrix = regularize(gram, system.hessian[:count], system.regularization)
         return DualFactor(weights, diagonal, inverse_factor(matrix))
 
-    def solve(
-        self, system: System, factor: DualFactor, rx: Array, rz: Array
-    ) -> tuple[Array, Array]:
+    def solve(self, system: System, factor: DualFactor, right: Array) -> Array:
         rows = system.program.rows
         count = rows.dense_count
-        dx = right = rx + rows.transposed_product(factor.weights[None, :] * rz)
-        dx = dx / factor.diagonal[None, :]
-        if factor.schur is None:
-            return dx, factor.weights[None, :] * (rows.product(dx) - rz)
-        residual = (rows.product(dx) - rz)[:, :count]
-        multipliers = matmul(_times_transposed(residual, factor.schur), factor.schur)
-        bounds = jnp.zeros((rx.shape[0], rows.count - count), rx.dtype)
-        padded = jnp.concatenate([multipliers, bounds], axis=1)
-        dx = (right - rows.transposed_product(padded)) / factor.diagonal[None, :]
+        rx, rz = system.program.split(right)
+        reduced = rx + rows.transposed_product(factor.weights[None, :] * rz)
+        dx = reduced / factor.diagonal[None, :]
+        multipliers = rz[:, :0]
+        if factor.schur is not None:
+            residual = (rows.product(dx) - rz)[:, :count]
+            multipliers = matmul(times_transposed(residual, factor.schur), factor.schur)
+            padding = jnp.zeros((right.shape[0], rows.count - count), right.dtype)
+            padded = jnp.concatenate([multipliers, padding], axis=1)
+            dx = (reduced - rows.transposed_product(padded)) / factor.diagonal[None, :]
         dz = factor.weights[None, count:] * (rows.product(dx) - rz)[:, count:]
-        return dx, jnp.concatenate([multipliers, dz], axis=1)
+        return jnp.concatenate([dx, multipliers, dz], axis=1)

@@ -24,6 +24,8 @@ from jaxopt_layers.matrix import matmul
 
 # Weight of the equality rows in C, in equilibrated units.
 _RHO = 1.0
+# Up to this order a product of two rows with a transposed matrix is as fast as two single ones.
+_THIN_PRODUCT = 24
 
 
 @jax.tree_util.register_dataclass
@@ -64,7 +66,7 @@ class PrimalForm:
         if rows.free is not None:
             matrix = matrix * rows.free[:, None] * rows.free[None, :]
             diagonal = jnp.where(rows.free > 0, diagonal, 1)
-        inverse = inverse_factor(_regularize(matrix, diagonal, system.regularization))
+        inverse = inverse_factor(regularize(matrix, diagonal, system.regularization))
         if not p:
             return PrimalFactor(weights, inverse, None, None)
 
@@ -73,28 +75,25 @@ class PrimalForm:
             transposed = transposed * rows.free[:, None]
         coupling = matmul(inverse, transposed)
         gram = (1 - _RHO * system.regularization) * matmul(coupling.T, coupling)
-        schur = inverse_factor(_regularize(gram, jnp.zeros(p, dtype), system.regularization))
+        schur = inverse_factor(regularize(gram, jnp.zeros(p, dtype), system.regularization))
         return PrimalFactor(weights, inverse, coupling, schur)
 
-    def solve(
-        self, system: System, factor: PrimalFactor, rx: Array, rz: Array
-    ) -> tuple[Array, Array]:
+    def solve(self, system: System, factor: PrimalFactor, right: Array) -> Array:
         rows = system.program.rows
         p = rows.equalities
-        right = rx + rows.transposed_product(factor.weights[None, :] * rz)
-        half = _times_transposed(right, factor.inverse)
-        multipliers = None
+        rx, rz = system.program.split(right)
+        reduced = rx + rows.transposed_product(factor.weights[None, :] * rz)
+        half = times_transposed(reduced, factor.inverse)
+        multipliers = rz[:, :0]
         if factor.coupling is not None:
             assert factor.schur is not None
             residual = matmul(half, factor.coupling) - rz[:, :p]
-            multipliers = matmul(_times_transposed(residual, factor.schur), factor.schur)
+            multipliers = matmul(times_transposed(residual, factor.schur), factor.schur)
             damping = 1 - _RHO * system.regularization
-            half = half - damping * _times_transposed(multipliers, factor.coupling)
+            half = half - damping * times_transposed(multipliers, factor.coupling)
         dx = matmul(half, factor.inverse)
         dz = factor.weights[None, p:] * (rows.product(dx) - rz)[:, p:]
-        if multipliers is not None:
-            dz = jnp.concatenate([multipliers, dz], axis=1)
-        return dx, dz
+        return jnp.concatenate([dx, multipliers, dz], axis=1)
 
 
 def row_weights(hessian: Array) -> Array:
@@ -102,7 +101,7 @@ def row_weights(hessian: Array) -> Array:
     return 1 / (hessian + jnp.finfo(hessian.dtype).eps ** 0.75)
 
 
-def _regularize(matrix: Array, diagonal: Array, regularization: Array) -> Array:
+def regularize(matrix: Array, diagonal: Array, regularization: Array) -> Array:
     """Add `diagonal`, the regularization, and the rounding error of the entries themselves."""
     size = matrix.shape[0]
     entries = jnp.diagonal(matrix) + diagonal
@@ -111,6 +110,10 @@ def _regularize(matrix: Array, diagonal: Array, regularization: Array) -> Array:
     return matrix + jnp.diag(shift)
 
 
-def _times_transposed(stack: Array, matrix: Array) -> Array:
-    """``stack @ matrix.T`` a vector at a time, which CPUs do faster than a thin matrix product."""
+def times_transposed(stack: Array, matrix: Array) -> Array:
+    """``stack @ matrix.T``; a vector at a time for larger matrices, which CPUs do faster."""
+    if stack.shape[0] == 1:
+        return matmul(matrix, stack[0])[None, :]
+    if matrix.shape[0] <= _THIN_PRODUCT:
+        return matmul(stack, matrix.T)
     return jnp.stack([matmul(matrix, row) for row in stack])

@@ -3,8 +3,9 @@
     [ P    R' ] [dx]   [rx]
     [ R   -H  ] [dz] = [rz]          H = diag(hessian) >= 0, zero for equality rows
 
-A form (`PrimalForm`, `DualForm`) eliminates one side and factors what is left by Cholesky after adding
-a little to the diagonal; `refine` takes that out again.
+Vectors are joined, u = (dx, dz), and stand as the rows of a stack (k, n + rows). A form (`PrimalForm`,
+`DualForm`) eliminates one side and factors what is left by Cholesky after adding a little to the
+diagonal; `refined_solve` takes that out again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_layers.matrix import is_diagonal
@@ -31,11 +33,13 @@ class System:
     hessian: Array
     regularization: Array
 
-    def product(self, dx: Array, dz: Array) -> tuple[Array, Array]:
-        """The matrix times stacks of vectors (k, n), (k, rows)."""
+    def product(self, u: Array) -> Array:
+        """The matrix times a stack of vectors."""
         program = self.program
+        dx, dz = program.split(u)
         top = program.quadratic_product(dx) + program.rows.transposed_product(dz)
-        return top, program.rows.product(dx) - self.hessian[None, :] * dz
+        bottom = program.rows.product(dx) - self.hessian[None, :] * dz
+        return jnp.concatenate([top, bottom], axis=1)
 
 
 class Form(Protocol):
@@ -45,8 +49,8 @@ class Form(Protocol):
         """The factorization, a pytree."""
         ...
 
-    def solve(self, system: System, factor: Any, rx: Array, rz: Array) -> tuple[Array, Array]:
-        """An approximate solution for stacks (k, n), (k, rows): exact but for the regularization."""
+    def solve(self, system: System, factor: Any, right: Array) -> Array:
+        """A solution for a stack of right-hand sides, exact but for the regularization."""
         ...
 
 
