@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -17,7 +18,7 @@ from jaxopt_layers.ipm import (
     interior_point,
 )
 from jaxopt_layers.ipm.state import evaluate
-from jaxopt_layers.ipm.terminate import measure
+from jaxopt_layers.ipm.terminate import Measure, measure
 from jaxopt_layers.kkt import choose_form
 from jaxopt_layers.problem import Program
 from jaxopt_layers.settings import Settings, tolerances
@@ -25,9 +26,18 @@ from jaxopt_layers.solution import ConeSolution
 from jaxopt_layers.status import Status
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Solved:
+    """A solution with the scaling that it was found in, which the derivative uses again."""
+
+    solution: ConeSolution
+    scaling: Scaling
+
+
 def solve(
     program: Program, cone: Product, settings: Settings, valid: Array, warm: WarmStart | None
-) -> ConeSolution:
+) -> Solved:
     """Solve a program. Where not `valid` its data must be finite all the same: the status says so."""
     limits = tolerances(settings, program.linear.dtype)
     reduced, fixed = fix_variables(program)
@@ -40,33 +50,34 @@ def solve(
         if warm is not None and fixed is not None:
             warm = replace(warm, x=warm.x - fixed)
         outcome = interior_point(scaled, cone, form, scaling, settings, limits, valid, warm)
-    return _unscale(program, fixed, scaled, scaling, outcome)
+    return Solved(_unscale(program, fixed, scaled, scaling, outcome), scaling)
 
 
 def central_point(
-    program: Program, cone: Product, settings: Settings, optimum: ConeSolution
-) -> ConeSolution:
+    program: Program, cone: Product, settings: Settings, optimum: Solved
+) -> Solved:
     """The point of the central path at `settings.derivative.smoothing`, found from the optimum.
 
     Where the optimum was not found, its status stands and the point means nothing.
     """
     if cone.degree == 0:
         return optimum
+    solution, scaling = optimum.solution, optimum.scaling
     reduced, fixed = fix_variables(program)
-    scaling = equilibrate(reduced, cone, settings.equilibration_passes)
     scaled = scale(reduced, scaling)
     form = choose_form(scaled)
-    failed = optimum.status > Status.ALMOST_SOLVED
-    x = optimum.x if fixed is None else optimum.x - fixed
+    failed = solution.status > Status.ALMOST_SOLVED
+    x = solution.x if fixed is None else solution.x - fixed
     start = WarmStart(
         x=jnp.where(failed, 0, x),
-        z=jnp.where(failed, 1, optimum.y),
-        s=jnp.where(failed, 1, optimum.s),
+        z=jnp.where(failed, 1, solution.y),
+        s=jnp.where(failed, 1, solution.s),
         usable=jnp.where(failed, 0, jnp.ones((), x.dtype)),
     )
     iterate = central_path_point(scaled, cone, form, scaling, settings, start)
-    outcome = Outcome(iterate, optimum.status, optimum.iterations)
-    return _unscale(program, fixed, scaled, scaling, outcome)
+    measured = measure(scaled, scaling, iterate, evaluate(scaled, iterate)[1])
+    outcome = Outcome(iterate, measured, solution.status, solution.iterations)
+    return Solved(_unscale(program, fixed, scaled, scaling, outcome), scaling)
 
 
 def fix_variables(program: Program) -> tuple[Program, Array | None]:
@@ -102,7 +113,7 @@ def _unscale(
 ) -> ConeSolution:
     """The record in the user's units: the solution, or the certificate normalized."""
     iterate, status, rows = outcome.iterate, outcome.status, scaled.rows
-    measured = measure(scaled, scaling, iterate, evaluate(scaled, iterate)[1])
+    measured = Measure(*outcome.measured)
     present = jnp.ones_like(iterate.s) if rows.active is None else rows.active
 
     x, z = scaled.split(iterate.u)
@@ -122,10 +133,6 @@ def _unscale(
         assert rows.free is not None
         x = jnp.where(certificate, x, x + fixed)
         z, s = _fixed_duals(program, x, z, s, rows.free, certificate)
-    curvature = 0.5 * jnp.sum(program.quadratic_product(x) * x)
-    offset_value = jnp.sum(jnp.where(z == 0, 0, program.offset * z))
-    objective = curvature + jnp.sum(program.linear * x)
-    dual_objective = -curvature - offset_value
     infinite = jnp.where(primal_infeasible, jnp.inf, -jnp.inf).astype(x.dtype)
 
     def finite_or(value: Array) -> Array:
@@ -135,8 +142,8 @@ def _unscale(
         x=x,
         y=z,
         s=s,
-        objective=jnp.where(certificate, infinite, objective),
-        dual_objective=jnp.where(certificate, infinite, dual_objective),
+        objective=jnp.where(certificate, infinite, measured.objective),
+        dual_objective=jnp.where(certificate, infinite, measured.dual_objective),
         status=status,
         iterations=outcome.iterations,
         primal_residual=finite_or(measured.primal),

@@ -1,6 +1,6 @@
 """Every member of a batch stands alone: neighbours that fail change no bit of it."""
 
-from functools import partial
+import re
 
 import chex
 import jax
@@ -163,59 +163,60 @@ def _is_jaxpr(value):
     return isinstance(value, (core.Jaxpr, core.ClosedJaxpr))
 
 
-def matrices_per_member(function, arguments, batch, sizes):
-    """Shapes with the batch and two more dimensions, each at least the smallest of `sizes`."""
-    shapes = set(all_shapes(jax.make_jaxpr(function)(*arguments).jaxpr))
-    assert (batch, VARIABLES) in shapes
-    return {s for s in shapes if batch in s and sum(size >= min(sizes) for size in s) >= 3}
-
-
 class TestOneFactorizationForSharedMatrices:
     """Without inequalities no matrix of the solver or its gradient has the batch dimension."""
 
-    BATCH = 37
+    BATCH, EQUALITIES = 37, 7  # more than the vectors that are ever stacked
 
-    def arguments(self, problems, *names):
-        good = problems[0]
-        shared = {name: good[name][0] for name in names if name in ("Q", "A")}
-        own = {name: good[name][: self.BATCH] for name in names if name not in shared}
-        axes = tuple(None if name in shared else 0 for name in names)
-        return axes, [(shared | own)[name] for name in names]
+    def arguments(self, equalities=True):
+        """Q and A shared, q and b not, and their `in_axes`."""
+        rng = np.random.default_rng(5)
+        known = random_qp(rng, VARIABLES, 0, self.EQUALITIES).data
+        own = [known[name] + rng.normal(size=(self.BATCH, known[name].size)) for name in "qb"]
+        arguments, axes = [known["Q"], own[0], known["A"], own[1]], (None, 0, None, 0)
+        return (arguments, axes) if equalities else (arguments[:2], axes[:2])
 
-    @pytest.mark.parametrize("names", [("Q", "q"), ("Q", "q", "A", "b")], ids="".join)
-    def test_value(self, problems, names):
-        axes, arguments = self.arguments(problems, *names)
-        function = jax.vmap(jl.solve_qp, axes)
-        # A stack of two right-hand sides or steps is no matrix; anything n by 3 or p by p is.
-        found = matrices_per_member(function, arguments, self.BATCH, (EQUALITIES,))
-        assert not found
+    def per_member(self, shapes):
+        """The shapes with the batch dimension and two more that make a matrix."""
+        large = lambda shape: sum(size >= self.EQUALITIES for size in shape)  # noqa: E731
+        return {shape for shape in shapes if self.BATCH in shape and large(shape) >= 3}
 
-    @pytest.mark.parametrize("names", [("Q", "q"), ("Q", "q", "A", "b")], ids="".join)
-    def test_gradient(self, problems, names):
-        axes, arguments = self.arguments(problems, *names)
+    @pytest.mark.parametrize("equalities", [False, True])
+    def test_value(self, equalities):
+        arguments, axes = self.arguments(equalities)
+        jaxpr = jax.make_jaxpr(jax.vmap(jl.solve_qp, axes))(*arguments)
+        shapes = set(all_shapes(jaxpr.jaxpr))
+        assert (self.BATCH, VARIABLES) in shapes
+        assert not self.per_member(shapes)
 
-        def gradient(*arguments):
-            right = tuple(i for i, axis in enumerate(axes) if axis == 0)
-            total = lambda *a: jnp.sum(jax.vmap(jl.solve_qp, axes)(*a).x ** 2)  # noqa: E731
-            return jax.grad(total, right)(*arguments)
+    def test_compiled_gradient(self):
+        """In the compiled program, where unused cotangents of Q and A are gone."""
+        (Q, q, A, b), axes = self.arguments()
 
-        assert not matrices_per_member(gradient, arguments, self.BATCH, (EQUALITIES,))
+        @jax.jit
+        def gradient(q, b):
+            total = lambda q, b: jnp.sum(jax.vmap(jl.solve_qp, axes)(Q, q, A, b).x ** 2)  # noqa: E731
+            return jax.grad(total, (0, 1))(q, b)
 
-    def test_the_check_sees_matrices_that_are_not_shared(self, problems):
-        _, arguments = self.arguments(problems, "Q", "q")
-        arguments[0] = problems[0]["Q"][: self.BATCH]
-        found = matrices_per_member(jax.vmap(jl.solve_qp), arguments, self.BATCH, (EQUALITIES,))
-        assert (self.BATCH, VARIABLES, VARIABLES) in found
+        text = gradient.lower(q, b).compile().as_text()
+        found = re.findall(r"\bf64\[([\d,]+)\]", text)
+        shapes = {tuple(map(int, shape.split(","))) for shape in found}
+        assert (self.BATCH, VARIABLES) in shapes
+        assert not self.per_member(shapes)
+
+    def test_the_check_sees_matrices_that_are_not_shared(self):
+        (Q, q, *_), _ = self.arguments()
+        jaxpr = jax.make_jaxpr(jax.vmap(jl.solve_qp))(np.stack([Q] * self.BATCH), q)
+        shapes = self.per_member(all_shapes(jaxpr.jaxpr))
+        assert (self.BATCH, VARIABLES, VARIABLES) in shapes
 
 
-def test_shared_matrices_are_not_copied_with_inequalities(problems):
-    """The scaled G appears once: only the condensed matrix, which differs, is made per member."""
+def test_shared_rows_are_not_copied_with_inequalities(problems):
+    """Of G only the one weighted copy that the condensed matrix needs is made per member."""
     good, batch, rows = problems[0], 37, 7
     G = np.random.default_rng(2).normal(size=(rows, VARIABLES))
     q, h = good["q"][:batch], np.ones((batch, rows))
-    solve = partial(jl.solve_qp, A=None, b=None)
-    mapped = jax.vmap(lambda Q, q, G, h: solve(Q, q, G=G, h=h), (None, 0, None, 0))
-    jaxpr = jax.make_jaxpr(mapped)(good["Q"][0], q, G, h)
-    weighted = (batch, VARIABLES, rows)  # G' diag(w), the one that each member needs
-    copies = {s for s in all_shapes(jaxpr.jaxpr) if sorted(s) == sorted(weighted)}
-    assert copies <= {weighted}
+    mapped = jax.vmap(lambda Q, q, G, h: jl.solve_qp(Q, q, G=G, h=h), (None, 0, None, 0))
+    shapes = set(all_shapes(jax.make_jaxpr(mapped)(good["Q"][0], q, G, h).jaxpr))
+    weighted = (batch, VARIABLES, rows)
+    assert {shape for shape in shapes if sorted(shape) == sorted(weighted)} == {weighted}

@@ -23,10 +23,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxopt_layers.equilibrate import Scaling, equilibrate, scale
+from jaxopt_layers.equilibrate import Scaling, scale
 from jaxopt_layers.implicit.data import Data, Layout, Marks
 from jaxopt_layers.implicit.least_squares import PseudoInverse, pseudo_inverse
-from jaxopt_layers.kkt import System, choose_form, refined_solve, robust_factor
+from jaxopt_layers.kkt import System, choose_form, refine, robust_factor
 from jaxopt_layers.matrix import norm_inf
 from jaxopt_layers.problem import Program
 from jaxopt_layers.settings import Settings, tolerances
@@ -53,11 +53,13 @@ class KKTRule:
     layout: Layout
     settings: Settings
 
-    def factorize(self, data: Data, marks: Marks, solution: ConeSolution) -> Factorization:
+    def factorize(
+        self, data: Data, marks: Marks, solution: ConeSolution, scaling: Scaling
+    ) -> Factorization:
         """Factor the system at the solution: never a factor of the loop, which belongs to an earlier iterate."""
-        data, marks, solution = lax.stop_gradient((data, marks, solution))
+        arguments = (data, marks, solution, scaling)
+        data, marks, solution, scaling = lax.stop_gradient(arguments)
         program, hessian = self._linearize(data, marks, solution)
-        scaling = equilibrate(program, self.layout.cone, self.settings.equilibration_passes)
         scaled = scale(program, scaling)
         hessian = hessian * scaling.rows * scaling.rows / scaling.objective
         limits = tolerances(self.settings, hessian.dtype)
@@ -139,11 +141,13 @@ class KKTRule:
         regularized factor answers with 1 / regularization. Solving again for ``K u`` drops it.
         """
         form = choose_form(system.program)
-        steps = max(self.settings.refinement_steps, 2)
+        steps = max(self.settings.refinement_steps, 2) + 1
         size = jnp.sqrt(jnp.finfo(right.dtype).eps) * norm_inf(right)
 
         def attempt(state: _Attempt) -> _Attempt:
-            u = refined_solve(form, system, factor, state.right, steps)
+            # From zero, so that the compiled program holds one copy of the solve, not two.
+            zero = jnp.zeros_like(state.right)
+            u = refine(form, system, factor, state.right, zero, steps)
             reached = system.product(u)
             unattained = norm_inf(state.right - reached)[0] > size
             return _Attempt(u, reached, unattained, state.count + 1)

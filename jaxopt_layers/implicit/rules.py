@@ -22,7 +22,7 @@ from jaxopt_layers.solution import ConeSolution
 from jaxopt_layers.status import Status
 
 #: A solution map: (layout, settings, data, marks, start) -> solution, a module's own function.
-SolutionMap = Callable[[Layout, Settings, Data, Marks, Any], ConeSolution]
+SolutionMap = Callable[[Layout, Settings, Data, Marks, Any], engine.Solved]
 
 
 def solve(
@@ -32,24 +32,24 @@ def solve(
     differentiable = {"reverse": _reverse, "forward": _forward}[settings.derivative.mode]
     warm = lax.stop_gradient(warm)
     if settings.derivative.smoothing == 0:
-        return differentiable(_optimum, layout, settings, data, marks, warm)
+        return differentiable(_optimum, layout, settings, data, marks, warm).solution
     # The values are the optimum's and the derivatives the central path's, to any order: the point of
     # the path is a solution map of its own.
     optimum = lax.stop_gradient(_optimum(layout, settings, lax.stop_gradient(data), marks, warm))
     smoothed = differentiable(_central_path, layout, settings, data, marks, optimum)
-    return jax.tree.map(_with_value, optimum, smoothed)
+    return jax.tree.map(_with_value, optimum.solution, smoothed.solution)
 
 
 def _optimum(
     layout: Layout, settings: Settings, data: Data, marks: Marks, warm: WarmStart | None
-) -> ConeSolution:
+) -> engine.Solved:
     program = layout.program(data, marks)
     return engine.solve(program, layout.cone, settings, marks.valid > 0, warm)
 
 
 def _central_path(
-    layout: Layout, settings: Settings, data: Data, marks: Marks, optimum: ConeSolution
-) -> ConeSolution:
+    layout: Layout, settings: Settings, data: Data, marks: Marks, optimum: engine.Solved
+) -> engine.Solved:
     program = layout.program(data, marks)
     return engine.central_point(program, layout.cone, settings, optimum)
 
@@ -65,7 +65,7 @@ def _with_value(value: Array, derivative: Array) -> Array:
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _reverse(
     solution_map: SolutionMap, layout: Layout, settings: Settings, data: Data, marks: Marks, start: Any
-) -> ConeSolution:
+) -> engine.Solved:
     return solution_map(layout, settings, data, marks, start)
 
 
@@ -74,12 +74,13 @@ _Residuals = tuple[Data, Marks, ConeSolution, Factorization]
 
 def _reverse_forward(
     solution_map: SolutionMap, layout: Layout, settings: Settings, data: Data, marks: Marks, start: Any
-) -> tuple[ConeSolution, _Residuals]:
+) -> tuple[engine.Solved, _Residuals]:
     # The map itself is called, not the solver, so that this rule can be differentiated again.
-    solution = _reverse(solution_map, layout, settings, data, marks, start)
-    regular = _neutral_where_failed(solution)
-    factorization = KKTRule(layout, settings).factorize(data, marks, regular)
-    return solution, (data, marks, solution, factorization)
+    solved = _reverse(solution_map, layout, settings, data, marks, start)
+    regular = _neutral_where_failed(solved.solution)
+    rule = KKTRule(layout, settings)
+    factorization = rule.factorize(data, marks, regular, solved.scaling)
+    return solved, (data, marks, solved.solution, factorization)
 
 
 def _reverse_backward(
@@ -87,9 +88,10 @@ def _reverse_backward(
     layout: Layout,
     settings: Settings,
     residuals: _Residuals,
-    cotangent: ConeSolution,
+    cotangents: engine.Solved,
 ) -> tuple[Data, None, None]:
     data, marks, solution, factorization = residuals
+    cotangent = cotangents.solution
     failed = solution.status > Status.ALMOST_SOLVED
     regular = _neutral_where_failed(solution)
     present = _present(layout, marks, solution)
@@ -123,21 +125,22 @@ _reverse.defvjp(_reverse_forward, _reverse_backward)
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def _forward(
     solution_map: SolutionMap, layout: Layout, settings: Settings, data: Data, marks: Marks, start: Any
-) -> ConeSolution:
+) -> engine.Solved:
     return solution_map(layout, settings, data, marks, start)
 
 
 @_forward.defjvp
 def _forward_rule(
     solution_map: SolutionMap, layout: Layout, settings: Settings, primals: Any, tangents: Any
-) -> tuple[ConeSolution, ConeSolution]:
+) -> tuple[engine.Solved, engine.Solved]:
     data, marks, start = primals
-    solution = _forward(solution_map, layout, settings, data, marks, start)
+    solved = _forward(solution_map, layout, settings, data, marks, start)
+    solution = solved.solution
     failed = solution.status > Status.ALMOST_SOLVED
     regular = _neutral_where_failed(solution)
     present = _present(layout, marks, solution)
     rule = KKTRule(layout, settings)
-    factorization = rule.factorize(data, marks, regular)
+    factorization = rule.factorize(data, marks, regular, solved.scaling)
 
     change: Data = jax.tree.map(lambda v: jnp.where(failed, 0, v), tangents[0])
     x, z = regular.x, regular.y
@@ -162,11 +165,12 @@ def _forward_rule(
         tangent = jax.tree.map(lambda v: jnp.where(failed, jnp.nan, v), tangent)
     dx, dz, ds, dvalue = tangent
     integer = np.zeros((), jax.dtypes.float0)
-    return solution, ConeSolution(
+    scaling = jax.tree.map(jnp.zeros_like, solved.scaling)
+    return solved, engine.Solved(ConeSolution(
         x=dx, y=dz, s=ds, objective=dvalue, dual_objective=dvalue,
         status=integer, iterations=integer,  # type: ignore[arg-type]
         primal_residual=zero, dual_residual=zero, gap=zero,
-    )  # fmt: skip
+    ), scaling)  # fmt: skip
 
 
 def _present(layout: Layout, marks: Marks, solution: ConeSolution) -> Array:

@@ -11,7 +11,7 @@ from jax import Array
 from jaxopt_layers.equilibrate import Scaling
 from jaxopt_layers.ipm.outcome import Outcome
 from jaxopt_layers.ipm.state import RUNNING, Iterate, evaluate
-from jaxopt_layers.ipm.terminate import certificate, measure
+from jaxopt_layers.ipm.terminate import Measure, certificate, measure
 from jaxopt_layers.kkt import Form, System, refined_solve
 from jaxopt_layers.problem import Program
 from jaxopt_layers.settings import Settings, Tolerances
@@ -40,15 +40,16 @@ def equality_constrained(
     right = jnp.concatenate([-program.linear, program.offset])[None, :]
     solved = refined_solve(form, system, factor, right, max(settings.refinement_steps, 1))
     point = Iterate(u=solved[0], s=zero_slack, tau=one, kappa=0 * one)
-    worst = measure(program, scaling, point, evaluate(program, point)[1]).worst
+    measured = measure(program, scaling, point, evaluate(program, point)[1])
+    worst = Measure(*measured).worst
 
     unreachable = right - system.product(solved)
     for _ in range(3):  # each pass damps the reachable part to a regularization's worth
         unreachable -= system.product(form.solve(system, factor, unreachable))
     sign = jnp.concatenate([jnp.ones_like(program.linear), -jnp.ones_like(zero_slack)])
     ray = Iterate(u=sign * unreachable[0], s=zero_slack, tau=0 * one, kappa=one)
-    measured = measure(program, scaling, ray, evaluate(program, ray)[1])
-    proven = certificate(measured, ray, limits)
+    ray_measured = measure(program, scaling, ray, evaluate(program, ray)[1])
+    proven = certificate(Measure(*ray_measured), ray, limits)
 
     status = jnp.where(worst <= limits.reduced_tolerance, Status.ALMOST_SOLVED, proven)
     status = jnp.where(worst <= limits.tolerance, Status.SOLVED, status)
@@ -57,4 +58,5 @@ def equality_constrained(
     infeasible = (status == Status.PRIMAL_INFEASIBLE) | (status == Status.DUAL_INFEASIBLE)
     u = jnp.where(infeasible, ray.u, jnp.where(jnp.isfinite(worst), point.u, 0))
     iterate = Iterate(u=u, s=zero_slack, tau=one, kappa=0 * one)
-    return Outcome(iterate=iterate, status=status, iterations=jnp.ones((), jnp.int32))
+    measured = jnp.where(infeasible, ray_measured, measured)
+    return Outcome(iterate, measured, status, iterations=jnp.ones((), jnp.int32))

@@ -12,7 +12,7 @@ from jaxopt_layers.ipm.outcome import Outcome
 from jaxopt_layers.ipm.start import WarmStart, unit_point, warm_point
 from jaxopt_layers.ipm.state import RUNNING, Iterate, Residuals, State, evaluate
 from jaxopt_layers.ipm.step import Step, predictor_corrector_step
-from jaxopt_layers.ipm.terminate import certificate, measure
+from jaxopt_layers.ipm.terminate import Measure, certificate, measure
 from jaxopt_layers.kkt import Form
 from jaxopt_layers.matrix import norm_inf
 from jaxopt_layers.problem import Program
@@ -67,6 +67,7 @@ def interior_point(
         )
         return _judge(program, scaling, limits, state, step, starting)
 
+    unmeasured = jnp.full(len(Measure._fields), jnp.inf, first.u.dtype)
     start = State(
         iterate=first,
         residuals=evaluate(program, first)[0],
@@ -74,7 +75,9 @@ def interior_point(
         iterations=jnp.zeros((), jnp.int32),
         refine=jnp.zeros((), bool),
         regularization=jnp.array(limits.regularization, first.u.dtype),
+        measured=unmeasured,
         best=first,
+        best_measured=unmeasured,
         best_merit=jnp.array(jnp.inf, first.u.dtype),
         stalled=jnp.zeros((), jnp.int32),
     )
@@ -91,7 +94,8 @@ def _judge(
 ) -> State:
     """Accept the step, or end with NUMERICAL_ERROR where it leads nowhere."""
     reached, terms = evaluate(program, step.iterate)
-    measured = measure(program, scaling, step.iterate, terms)
+    vector = measure(program, scaling, step.iterate, terms)
+    measured = Measure(*vector)
     merit = measured.worst
     finite = jnp.isfinite(jnp.sum(reached.equations) + reached.gap)
     better = finite & (merit < state.best_merit)
@@ -117,7 +121,9 @@ def _judge(
         iterations=state.iterations + 1,
         regularization=regularization,
         refine=state.refine | ~finite | (~starting & _inaccurate(state.residuals, step, reached)),
+        measured=jnp.where(finite, vector, state.measured),
         best=pick(better, step.iterate, state.best),
+        best_measured=jnp.where(better, vector, state.best_measured),
         best_merit=jnp.where(better, merit, state.best_merit),
         stalled=stalled,
     )
@@ -141,5 +147,6 @@ def _conclude(state: State, limits: Tolerances) -> Outcome:
     almost = unsolved & (state.best_merit <= limits.reduced_tolerance)
     status = jnp.where(almost, Status.ALMOST_SOLVED, status).astype(jnp.int32)
     usable = unsolved & jnp.isfinite(state.best_merit)
-    iterate = jax.tree.map(lambda a, b: jnp.where(usable, a, b), state.best, state.iterate)
-    return Outcome(iterate=iterate, status=status, iterations=state.iterations)
+    best, last = (state.best, state.best_measured), (state.iterate, state.measured)
+    iterate, measured = jax.tree.map(lambda a, b: jnp.where(usable, a, b), best, last)
+    return Outcome(iterate, measured, status, state.iterations)

@@ -87,6 +87,7 @@ def evaluate(program: Program, iterate: Iterate) -> tuple[Residuals, Terms]:
 class State:
     """The loop's carry. It holds vectors only: under vmap every finished member is copied each time.
 
+    `measured` joins a `terminate.Measure` of the iterate, `best_measured` of the best one.
     `best` is the iterate with the smallest `best_merit` (largest residual over its tolerance), which
     is what a problem that can't be finished returns; `stalled` counts iterations since it improved.
     `refine` is set once the last step's residuals show that the linear solves have lost accuracy;
@@ -99,6 +100,8 @@ class State:
     iterations: Array
     refine: Array
     regularization: Array
+    measured: Array
     best: Iterate
+    best_measured: Array
     best_merit: Array
     stalled: Array

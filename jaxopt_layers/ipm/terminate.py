@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -20,19 +19,20 @@ from jaxopt_layers.status import Status
 _TAU_OF_CERTIFICATE = 1e-3
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Measure:
+class Measure(NamedTuple):
     """How well (x, z, s) / tau solves the user's problem, and what it proves if it cannot.
 
     `primal`, `dual`, `gap`: residuals and duality gap, each relative to one plus the largest of what it
-    compares. `fall_primal` = -q'x and `fall_dual` = -b'z with the violations of the two certificates
-    (``Px = 0, Rx + s = 0`` and ``R'z = 0``), absolute. Rows that are absent don't count.
+    compares; `objective` and `dual_objective` at the point. `fall_primal` = -q'x and `fall_dual` = -b'z
+    with the violations of the two certificates (``Px = 0, Rx + s = 0`` and ``R'z = 0``), absolute.
+    Rows that are absent don't count. Joined in one vector, so that the loop carries one array.
     """
 
     primal: Array
     dual: Array
     gap: Array
+    objective: Array
+    dual_objective: Array
     fall_primal: Array
     violation_primal: Array
     fall_dual: Array
@@ -45,8 +45,8 @@ class Measure:
         return jnp.where(jnp.isnan(largest), jnp.inf, largest)
 
 
-def measure(program: Program, scaling: Scaling, iterate: Iterate, terms: Terms) -> Measure:
-    """Measure an iterate in the user's units."""
+def measure(program: Program, scaling: Scaling, iterate: Iterate, terms: Terms) -> Array:
+    """Measure an iterate in the user's units: a [`Measure`][] as a vector."""
     tau, active = iterate.tau, program.rows.active
     dual_unit = 1 / (scaling.objective * scaling.columns)
     primal_unit = 1 / scaling.rows if active is None else active / scaling.rows
@@ -68,16 +68,20 @@ def measure(program: Program, scaling: Scaling, iterate: Iterate, terms: Terms) 
     curvature = 0.5 * terms.curvature / (tau * tau)
     objective = (curvature + terms.linear_x / tau) / scaling.objective
     dual_objective = (-curvature - offset_z / tau) / scaling.objective
-    constant = program.constant
-    size = jnp.maximum(jnp.abs(objective + constant), jnp.abs(dual_objective + constant))
-    return Measure(
-        primal=primal / (tau + primal_size),
-        dual=dual / (tau + dual_size),
-        gap=jnp.abs(objective - dual_objective) / (1 + size),
-        fall_primal=-terms.linear_x / scaling.objective,
-        violation_primal=jnp.maximum(quadratic_x, recession),
-        fall_dual=-offset_z / scaling.objective,
-        violation_dual=rows_z,
+    objective, dual_objective = objective + program.constant, dual_objective + program.constant
+    size = jnp.maximum(jnp.abs(objective), jnp.abs(dual_objective))
+    return jnp.stack(
+        Measure(
+            primal=primal / (tau + primal_size),
+            dual=dual / (tau + dual_size),
+            gap=jnp.abs(objective - dual_objective) / (1 + size),
+            objective=objective,
+            dual_objective=dual_objective,
+            fall_primal=-terms.linear_x / scaling.objective,
+            violation_primal=jnp.maximum(quadratic_x, recession),
+            fall_dual=-offset_z / scaling.objective,
+            violation_dual=rows_z,
+        )
     )
 
 

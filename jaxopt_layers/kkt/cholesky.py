@@ -13,6 +13,7 @@ interior-point method, whose matrices are ill-conditioned in the end.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import jax
@@ -21,16 +22,19 @@ from jax import Array, lax
 
 from jaxopt_layers.matrix import matmul
 
-# Largest block that is eliminated column by column, unrolled.
+# Largest block that is eliminated column by column.
 _LEAF = 12
+# Up to this order the elimination is unrolled, which runs faster and compiles more slowly.
+_UNROLL_LIMIT = 64
 # Above this order one LAPACK Cholesky and a product inverse compile and run faster.
-_RECURSION_LIMIT = 256
+_RECURSION_LIMIT = 128
 
 
 def inverse_factor(matrix: Array) -> Array:
     """R, lower triangular, with ``R matrix R' = I``; NaN where `matrix` is not positive definite."""
     if matrix.shape[0] <= _RECURSION_LIMIT:
-        return _recurse(matrix)[1]
+        eliminate = _eliminate if matrix.shape[0] <= _UNROLL_LIMIT else _eliminate_in_loop
+        return _recurse(matrix, eliminate)[1]
     return _invert_lower(lax.linalg.cholesky(matrix, symmetrize_input=False))
 
 
@@ -38,16 +42,19 @@ def inverse_factor(matrix: Array) -> Array:
 _Blocks: TypeAlias = "Array | tuple[_Blocks, Array, _Blocks]"
 
 
-def _recurse(matrix: Array) -> tuple[_Blocks, Array]:
+def _recurse(
+    matrix: Array, eliminate: Callable[[Array], Array]
+) -> tuple[_Blocks, Array]:
     """L in blocks, and its inverse."""
     size = matrix.shape[0]
     if size <= _LEAF:
-        inverse = _eliminate(matrix)
+        inverse = eliminate(matrix)
         return inverse, inverse
     half = _leading(size)
-    first, first_inverse = _recurse(matrix[:half, :half])
+    first, first_inverse = _recurse(matrix[:half, :half], eliminate)
     above = _substitute_blocks(first, matrix[:half, half:])
-    second, second_inverse = _recurse(matrix[half:, half:] - matmul(above.T, above))
+    rest = matrix[half:, half:] - matmul(above.T, above)
+    second, second_inverse = _recurse(rest, eliminate)
     corner = -matmul(second_inverse, matmul(above.T, first_inverse))
     return (first, above, second), _assemble(first_inverse, corner, second_inverse)
 
@@ -81,6 +88,22 @@ def _eliminate(matrix: Array) -> Array:
     return jnp.stack(rows)
 
 
+def _eliminate_in_loop(matrix: Array) -> Array:
+    """The same as a loop over whole rows: rows that are done are left out by a mask."""
+    size, dtype = matrix.shape[0], matrix.dtype
+    index = jnp.arange(size)
+
+    def step(column: Array, work: Array) -> Array:
+        scale = lax.rsqrt(work[column, column])
+        pivot_row = work[column] * scale
+        pivot_column = jnp.where(index > column, work[:, column] * scale, 0)
+        work = work - pivot_column[:, None] * pivot_row[None, :]
+        return work.at[column].set(pivot_row)
+
+    work = jnp.concatenate([matrix, jnp.eye(size, dtype=dtype)], axis=1)
+    return lax.fori_loop(0, size, step, work)[:, size:]
+
+
 def _invert_lower(factor: Array) -> Array:
     """Inverse of a lower-triangular matrix: diagonal blocks first, then pairs, all of a level at once."""
     size, dtype = factor.shape[0], factor.dtype
@@ -88,8 +111,8 @@ def _invert_lower(factor: Array) -> Array:
     blocks = 2**levels
     width = -(-size // blocks)
     padding = width * blocks - size
-    identity = jnp.concatenate([jnp.zeros(size, dtype), jnp.ones(padding, dtype)])
-    padded = jnp.pad(factor, ((0, padding), (0, padding))) + jnp.diag(identity)
+    identity = jnp.where((jnp.arange(size + padding) < size)[None, :], 0, jnp.eye(size + padding, dtype=dtype))
+    padded = jnp.pad(factor, ((0, padding), (0, padding))) + identity
 
     def block(row: int, column: int) -> Array:
         return padded[row * width : (row + 1) * width, column * width : (column + 1) * width]
@@ -105,15 +128,16 @@ def _invert_lower(factor: Array) -> Array:
 
 
 def _substitute(factor: Array) -> Array:
-    """Inverse of a small lower-triangular matrix by forward substitution on the identity."""
+    """Inverse of a small lower-triangular matrix, a column at a time: ``L = (I + N) diag(L)``."""
     size = factor.shape[0]
-    work = jnp.eye(size, dtype=factor.dtype)
-    rows = []
-    for row in range(size):
-        solved = work[0] / factor[row, row]
-        rows.append(solved)
-        work = work[1:] - factor[row + 1 :, row, None] * solved[None, :]
-    return jnp.stack(rows)
+    diagonal = jnp.sum(factor * jnp.eye(size, dtype=factor.dtype), axis=1)
+    strict = jnp.tril(factor / diagonal[None, :], -1)
+
+    def step(column: Array, work: Array) -> Array:
+        return work - strict[:, column][:, None] * work[column][None, :]
+
+    work = lax.fori_loop(0, size - 1, step, jnp.eye(size, dtype=factor.dtype))
+    return work / diagonal[:, None]
 
 
 def _assemble(first: Array, corner: Array, second: Array) -> Array:

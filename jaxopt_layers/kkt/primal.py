@@ -102,12 +102,12 @@ def row_weights(hessian: Array) -> Array:
 
 
 def regularize(matrix: Array, diagonal: Array, regularization: Array) -> Array:
-    """Add `diagonal`, the regularization, and the rounding error of the entries themselves."""
+    """Add `diagonal`, the regularization, and the rounding error of the diagonal's own entries."""
     size = matrix.shape[0]
-    entries = jnp.diagonal(matrix) + diagonal
     rounding = 2 * (size + 8) * jnp.finfo(matrix.dtype).eps
-    shift = diagonal + regularization + rounding * jnp.abs(entries)
-    return matrix + jnp.diag(shift)
+    row = diagonal[:, None]
+    shift = row + regularization + rounding * jnp.abs(matrix + row)
+    return matrix + jnp.where(jnp.eye(size, dtype=bool), shift, 0)
 
 
 def times_transposed(stack: Array, matrix: Array) -> Array:

@@ -24,12 +24,13 @@ def clarabel_qp(
     lower: np.ndarray | None = None,
     upper: np.ndarray | None = None,
     *,
-    tolerance: float = 1e-11,
+    tolerances: tuple[float, ...] = (1e-13, 1e-12, 1e-11),
 ) -> Solution:
     """Solve by Clarabel; the outputs of `solve_qp` by name, with its signs.
 
     Infinite rows are left out, and coinciding bounds given as equalities, whose multiplier's positive
-    part belongs to the upper bound. Raises where Clarabel doesn't solve the problem.
+    part belongs to the upper bound. Where a tolerance is too small to be reached the next one is tried;
+    raises where none is.
     """
     n = len(q)
     m = 0 if h is None else len(h)
@@ -50,19 +51,21 @@ def clarabel_qp(
     quadratic = np.zeros((n, n)) if Q is None else (np.diag(Q) if Q.ndim == 1 else Q)
     settings = clarabel.DefaultSettings()
     settings.verbose = False
-    settings.tol_feas = settings.tol_gap_abs = settings.tol_gap_rel = tolerance
     settings.presolve_enable = False
     settings.max_threads = 1
-    solver = clarabel.DefaultSolver(
+    arguments = (
         sparse.csc_matrix(np.triu(quadratic)),
         q,
         sparse.csc_matrix(np.concatenate(blocks)),
         np.concatenate(sides),
         [cone for cone, size in zip(cones, (ends[1], ends[4] - ends[1]), strict=True) if size],
-        settings,
     )
-    found = solver.solve()
-    if str(found.status) not in ("Solved", "AlmostSolved", "InsufficientProgress"):
+    for tolerance in tolerances:
+        settings.tol_feas = settings.tol_gap_abs = settings.tol_gap_rel = tolerance
+        found = clarabel.DefaultSolver(*arguments, settings).solve()
+        if str(found.status) == "Solved":
+            break
+    else:
         raise RuntimeError(f"Clarabel: {found.status}")
 
     x = np.array(found.x)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,8 @@ class Case:
     """A named problem.
 
     `held` names the inputs in which the solution map has no two-sided derivative, `ambiguous` the
-    outputs that the problem does not determine.
+    outputs that the problem does not determine. Apart from them the solution is unique and strictly
+    complementary.
     """
 
     name: str
@@ -116,9 +118,14 @@ def stack(problems: Sequence[KnownQP]) -> KnownQP:
     return KnownQP(joined([p.data for p in problems]), joined([p.solution for p in problems]))
 
 
-def _known(seed: int, n: int, m: int, p: int, *omitted: str, **options) -> Data:
+def _known(seed: int, n: int, m: int, p: int, *omitted: str, **options: Any) -> Data:
     data = random_qp(np.random.default_rng(seed), n, m, p, **options).data
     return {name: array for name, array in data.items() if name not in omitted}
+
+
+def _full(seed: int, active: int = 3) -> KnownQP:
+    """Everything at once; the problems made from it have the same shapes, so they compile once."""
+    return random_qp(np.random.default_rng(seed), 6, 5, 2, bounds=True, active=active)
 
 
 def _simplex() -> Data:
@@ -127,32 +134,35 @@ def _simplex() -> Data:
 
 
 def _infinite() -> Data:
-    """An inequality and some bounds are absent; those that hold with equality stay."""
-    known = random_qp(np.random.default_rng(10), 6, 4, 1, bounds=True, active=4)
-    data, dual = dict(known.data), known.solution
-    data["h"] = np.where(dual["z"] == 0, np.inf, data["h"])
-    data["lower"] = np.where((dual["z_lower"] == 0) & (np.arange(6) % 2 == 0), -np.inf, data["lower"])
-    data["upper"] = np.where((dual["z_upper"] == 0) & (np.arange(6) % 2 == 1), np.inf, data["upper"])
+    """An inequality and some of the bounds are absent; those that hold with equality stay."""
+    known = _full(10)
+    data, dual, even = dict(known.data), known.solution, np.arange(6) % 2 == 0
+    data["h"] = np.where((dual["z"] == 0) & (np.arange(5) > 2), np.inf, data["h"])
+    data["lower"] = np.where((dual["z_lower"] == 0) & even, -np.inf, data["lower"])
+    data["upper"] = np.where((dual["z_upper"] == 0) & ~even, np.inf, data["upper"])
     return data
 
 
 def _coinciding_bounds() -> Data:
-    data = _known(11, 6, 3, 1, bounds=True, active=2)
-    for i, value in ((0, 0.3), (3, -0.2)):
-        data["lower"][i] = data["upper"][i] = value
+    """Two variables are held where they are, one pushing against each of its bounds."""
+    known = _full(11, active=1)
+    data = known.data
+    free = np.flatnonzero((known.solution["z_lower"] == 0) & (known.solution["z_upper"] == 0))[:2]
+    data["lower"][free] = data["upper"][free] = known.solution["x"][free]
+    data["q"][free] += [1.0, -1.0]
     return data
 
 
-def _redundant_rows() -> Data:
-    """The last two of the equality rows follow from the first two."""
-    data = _known(12, 6, 4, 2, active=2)
-    mixing = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, -2.0], [0.5, 0.5]])
-    return data | {"A": mixing @ data["A"], "b": mixing @ data["b"]}
+def _redundant_row() -> Data:
+    """The second equality row is twice the first."""
+    data = _full(31).data
+    factors = np.array([1.0, 2.0])
+    return data | {"A": factors[:, None] * data["A"][:1], "b": factors * data["b"][0]}
 
 
 def _badly_scaled() -> Data:
     """Rows times 1e-3 to 1e3, the objective times 1e3."""
-    data = _known(13, 6, 5, 2, bounds=True, active=3)
+    data = _full(13).data
     equality, inequality = np.array([1e3, 1e-3]), np.array([1e-3, 1e-1, 1.0, 1e2, 1e3])
     data |= {"A": equality[:, None] * data["A"], "b": equality * data["b"]}
     data |= {"G": inequality[:, None] * data["G"], "h": inequality * data["h"]}
@@ -163,30 +173,20 @@ def _badly_scaled() -> Data:
 CASES: dict[str, Case] = {
     case.name: case
     for case in (
-        Case("dense", _known(0, 6, 5, 2, bounds=True, active=3)),
+        Case("full", _full(0).data),
+        Case("infinite", _infinite()),
+        Case("coinciding", _coinciding_bounds(), ("lower", "upper")),
+        Case("redundant", _redundant_row(), ("A", "b"), ("y",)),
+        Case("scaled", _badly_scaled()),
         Case("diagonal", _known(1, 6, 5, 2, active=3, quadratic="diagonal")),
         Case("linear", _known(2, 5, 6, 1, active=4, quadratic=None)),
         Case("equalities", _known(3, 6, 0, 2)),
         Case("unconstrained", _known(4, 5, 0, 0)),
         Case("inequalities", _known(5, 5, 7, 0, active=3)),
         Case("bounds", _known(6, 6, 0, 0, bounds=True, active=3)),
-        Case("lower", _known(6, 6, 0, 0, "upper", bounds=True, active=3)),
+        Case("upper", _known(25, 6, 0, 0, "lower", bounds=True, active=3)),
         Case("simplex", _simplex()),
         Case("box", _known(8, 6, 0, 2, bounds=True, active=3, quadratic="diagonal")),
-        Case("infinite", _infinite()),
         Case("single", _known(9, 1, 2, 0, active=1)),
-        Case("coinciding", _coinciding_bounds(), ("lower", "upper"), ("z_lower", "z_upper")),
-        Case("redundant", _redundant_rows(), ("A", "b"), ("y",)),
-        Case("scaled", _badly_scaled()),
     )
 }
-
-
-def batched(data: Data, count: int) -> Data:
-    """The same problem `count` times."""
-    return {name: np.stack([array] * count) for name, array in data.items()}
-
-
-def without(case: Case, *names: str) -> Case:
-    """The case with some inputs held."""
-    return replace(case, held=case.held + names)
