@@ -15,11 +15,17 @@ BATCH = 200
 SIZES = {
     "small": (3, 2, 1, {}),
     "mixed": (8, 6, 2, {"bounds": True}),
+    "box": (20, 0, 4, {"bounds": True, "quadratic": "diagonal"}),
     "tall": (5, 20, 0, {"active": 3}),
     "linear": (6, 9, 2, {"active": 4, "quadratic": None}),
-    "box": (20, 0, 4, {"bounds": True, "quadratic": "diagonal"}),
     "large": (30, 30, 8, {}),
 }
+SLOW_SIZES = ("tall", "linear", "large")
+
+
+def error(got, want):
+    """The largest difference, relative to one plus the largest entry."""
+    return np.max(np.abs(got - want), initial=0) / (1 + np.max(np.abs(want), initial=0))
 
 
 def assert_near(got, want, tolerance):
@@ -42,7 +48,8 @@ def test_named_problem(name):
     assert kkt_residual(case.data, found) <= F64.kkt
     want = clarabel_qp(**case.data)
     for output in case.outputs:
-        assert_near(found[output], want[output], F64.value)
+        unit = case.units.get(output, 1)
+        assert_near(found[output] / unit, want[output] / unit, F64.value)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -61,20 +68,29 @@ def test_record(name):
         chex.assert_type(getattr(solution, output), np.int32)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "size",
+    [pytest.param(size, marks=pytest.mark.slow if size in SLOW_SIZES else ()) for size in SIZES],
+)
 def test_known_solutions(size, rng):
-    """Random problems made around their solutions, one batch a size, give them back."""
+    """Random problems made around their solutions, one batch a size, give them back.
+
+    Most are as exact as their residuals; an ill-conditioned few lose two digits more.
+    """
     n, m, p, options = SIZES[size]
     problems = [random_qp(rng, n, m, p, **options) for _ in range(BATCH)]
     batch = stack(problems)
     solution = compiled.solve_batch(batch.data)
     np.testing.assert_array_equal(solution.status, Status.SOLVED)
     found = compiled.named(solution)
+    errors = []
     for i, problem in enumerate(problems):
         member = {output: found[output][i] for output in OUTPUTS}
         assert kkt_residual(problem.data, member) <= F64.kkt
-        for output in OUTPUTS:
-            assert_near(member[output], problem.solution[output], F64.value)
+        errors.append([error(member[output], problem.solution[output]) for output in OUTPUTS])
+    worst = np.max(errors, axis=1)
+    assert np.max(worst) <= F64.value
+    assert np.quantile(worst, 0.9) <= F64.value / 10
 
 
 def test_absent_rows_do_nothing():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.flatten_util import ravel_pytree
 
 from jaxopt_layers.cones import Product
 from jaxopt_layers.equilibrate import Scaling
 from jaxopt_layers.ipm.outcome import Outcome
 from jaxopt_layers.ipm.start import WarmStart, unit_point, warm_point
-from jaxopt_layers.ipm.state import RUNNING, Iterate, Residuals, State, evaluate
+from jaxopt_layers.ipm.state import RUNNING, Floats, Progress, Residuals, State, evaluate
 from jaxopt_layers.ipm.step import Step, predictor_corrector_step
 from jaxopt_layers.ipm.terminate import Measure, certificate, measure
 from jaxopt_layers.kkt import Form
@@ -27,6 +30,8 @@ _SHORTEST_STEP = 1e-7
 # How the regularization grows when a factorization breaks down, and where that ends.
 _MORE_REGULARIZATION = 100
 _MOST_REGULARIZATION = 1e-2
+
+_Tree = TypeVar("_Tree")
 
 
 def interior_point(
@@ -50,38 +55,49 @@ def interior_point(
         moved = warm_point(program, cone, scaling, warm)
         first = jax.tree.map(lambda a, b: jnp.where(cold, a, b), first, moved)
 
-    def unfinished(state: State) -> Array:
-        return (state.status == RUNNING) & (state.iterations < settings.max_iterations)
+    unmeasured = jnp.full(len(Measure._fields), jnp.inf, first.u.dtype)
+    start = State(
+        floats=Floats(
+            iterate=first,
+            residuals=evaluate(program, first)[0],
+            measured=unmeasured,
+            best=first,
+            best_measured=unmeasured,
+            regularization=jnp.array(limits.regularization, first.u.dtype),
+        ),
+        progress=Progress(
+            status=jnp.where(valid, RUNNING, Status.INVALID_INPUT).astype(jnp.int32),
+            iterations=jnp.zeros((), jnp.int32),
+            stalled=jnp.zeros((), jnp.int32),
+            refine=jnp.zeros((), bool),
+        ),
+    )
+    # The floats travel as one vector: under vmap each array of the carry costs a kernel of its own.
+    vector, unravel = ravel_pytree(start.floats)
 
-    def advance(state: State) -> State:
-        starting = cold & (state.iterations == 0)
+    def unfinished(carry: tuple[Array, Progress]) -> Array:
+        progress = carry[1]
+        return (progress.status == RUNNING) & (progress.iterations < settings.max_iterations)
+
+    def advance(carry: tuple[Array, Progress]) -> tuple[Array, Progress]:
+        state = State(unravel(carry[0]), carry[1])
+        starting = cold & (state.progress.iterations == 0)
         step = predictor_corrector_step(
             program,
             cone,
             form,
-            state.iterate,
-            state.residuals,
-            regularization=state.regularization,
-            refinement=jnp.where(state.refine, settings.refinement_steps, 0),
+            state.floats.iterate,
+            state.floats.residuals,
+            regularization=state.floats.regularization,
+            refinement=jnp.where(state.progress.refine, settings.refinement_steps, 0),
             starting=starting,
         )
-        return _judge(program, scaling, limits, state, step, starting)
+        state = _judge(program, scaling, limits, state, step, starting)
+        return ravel_pytree(state.floats)[0], state.progress
 
-    unmeasured = jnp.full(len(Measure._fields), jnp.inf, first.u.dtype)
-    start = State(
-        iterate=first,
-        residuals=evaluate(program, first)[0],
-        status=jnp.where(valid, RUNNING, Status.INVALID_INPUT).astype(jnp.int32),
-        iterations=jnp.zeros((), jnp.int32),
-        refine=jnp.zeros((), bool),
-        regularization=jnp.array(limits.regularization, first.u.dtype),
-        measured=unmeasured,
-        best=first,
-        best_measured=unmeasured,
-        best_merit=jnp.array(jnp.inf, first.u.dtype),
-        stalled=jnp.zeros((), jnp.int32),
-    )
-    return _conclude(lax.while_loop(unfinished, advance, start), limits)
+    vector, progress = lax.while_loop(unfinished, advance, (vector, start.progress))
+    return _conclude(State(unravel(vector), progress), limits)
+
 
 
 def _judge(
@@ -93,39 +109,37 @@ def _judge(
     starting: Array,
 ) -> State:
     """Accept the step, or end with NUMERICAL_ERROR where it leads nowhere."""
+    floats, progress = state.floats, state.progress
     reached, terms = evaluate(program, step.iterate)
     vector = measure(program, scaling, step.iterate, terms)
     measured = Measure(*vector)
-    merit = measured.worst
     finite = jnp.isfinite(jnp.sum(reached.equations) + reached.gap)
-    better = finite & (merit < state.best_merit)
-    stalled = jnp.where(better, 0, state.stalled + 1)
+    better = finite & (measured.worst < Measure(*floats.best_measured).worst)
+    stalled = jnp.where(better, 0, progress.stalled + 1)
     status = certificate(measured, step.iterate, limits)
-    status = jnp.where(merit <= limits.tolerance, Status.SOLVED, status)
+    status = jnp.where(measured.worst <= limits.tolerance, Status.SOLVED, status)
     # A breakdown is met by staying where we are and regularizing more, a few times.
-    regularization = jnp.where(finite, 1, _MORE_REGULARIZATION) * state.regularization
+    regularization = jnp.where(finite, 1, _MORE_REGULARIZATION) * floats.regularization
     hopeless = (step.length < _SHORTEST_STEP) | (stalled > _PATIENCE)
     hopeless = jnp.where(finite, hopeless, regularization > _MOST_REGULARIZATION)
     status = jnp.where(finite, status, RUNNING)
     status = jnp.where(hopeless & (status == RUNNING), Status.NUMERICAL_ERROR, status)
 
-    def pick(condition: Array, new: Iterate, old: Iterate) -> Iterate:
-        return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
-
+    current = (step.iterate, reached, vector)
+    last = (floats.iterate, floats.residuals, floats.measured)
+    iterate, residuals, kept = _pick(finite, current, last)
+    best, best_measured = _pick(
+        better, (step.iterate, vector), (floats.best, floats.best_measured)
+    )
+    inaccurate = ~starting & _inaccurate(floats.residuals, step, reached)
     return State(
-        iterate=pick(finite, step.iterate, state.iterate),
-        residuals=jax.tree.map(
-            lambda a, b: jnp.where(finite, a, b), reached, state.residuals
+        floats=Floats(iterate, residuals, kept, best, best_measured, regularization),
+        progress=Progress(
+            status=status.astype(jnp.int32),
+            iterations=progress.iterations + 1,
+            stalled=stalled,
+            refine=progress.refine | ~finite | inaccurate,
         ),
-        status=status.astype(jnp.int32),
-        iterations=state.iterations + 1,
-        regularization=regularization,
-        refine=state.refine | ~finite | (~starting & _inaccurate(state.residuals, step, reached)),
-        measured=jnp.where(finite, vector, state.measured),
-        best=pick(better, step.iterate, state.best),
-        best_measured=jnp.where(better, vector, state.best_measured),
-        best_merit=jnp.where(better, merit, state.best_merit),
-        stalled=stalled,
     )
 
 
@@ -142,11 +156,19 @@ def _inaccurate(before: Residuals, step: Step, reached: Residuals) -> Array:
 
 def _conclude(state: State, limits: Tolerances) -> Outcome:
     """Give a problem that did not finish its best iterate, which may do."""
-    unsolved = (state.status == RUNNING) | (state.status == Status.NUMERICAL_ERROR)
-    status = jnp.where(state.status == RUNNING, Status.MAX_ITERATIONS, state.status)
-    almost = unsolved & (state.best_merit <= limits.reduced_tolerance)
+    floats, reached = state.floats, state.progress.status
+    merit = Measure(*floats.best_measured).worst
+    unsolved = (reached == RUNNING) | (reached == Status.NUMERICAL_ERROR)
+    status = jnp.where(reached == RUNNING, Status.MAX_ITERATIONS, reached)
+    almost = unsolved & (merit <= limits.reduced_tolerance)
     status = jnp.where(almost, Status.ALMOST_SOLVED, status).astype(jnp.int32)
-    usable = unsolved & jnp.isfinite(state.best_merit)
-    best, last = (state.best, state.best_measured), (state.iterate, state.measured)
-    iterate, measured = jax.tree.map(lambda a, b: jnp.where(usable, a, b), best, last)
-    return Outcome(iterate, measured, status, state.iterations)
+    iterate, measured = _pick(
+        unsolved & jnp.isfinite(merit),
+        (floats.best, floats.best_measured),
+        (floats.iterate, floats.measured),
+    )
+    return Outcome(iterate, measured, status, state.progress.iterations)
+
+
+def _pick(condition: Array, new: _Tree, old: _Tree) -> _Tree:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

@@ -84,24 +84,38 @@ def evaluate(program: Program, iterate: Iterate) -> tuple[Residuals, Terms]:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class State:
-    """The loop's carry. It holds vectors only: under vmap every finished member is copied each time.
+class Floats:
+    """The numbers that the loop carries: vectors only, since under vmap every finished member is copied.
 
-    `measured` joins a `terminate.Measure` of the iterate, `best_measured` of the best one.
-    `best` is the iterate with the smallest `best_merit` (largest residual over its tolerance), which
-    is what a problem that can't be finished returns; `stalled` counts iterations since it improved.
-    `refine` is set once the last step's residuals show that the linear solves have lost accuracy;
+    `measured` joins a `terminate.Measure` of the iterate. `best` is the iterate with the smallest
+    largest residual, `best_measured` its measure: what a problem that can't be finished returns.
     `regularization` grows when a factorization breaks down.
     """
 
     iterate: Iterate
     residuals: Residuals
-    status: Array
-    iterations: Array
-    refine: Array
-    regularization: Array
     measured: Array
     best: Iterate
     best_measured: Array
-    best_merit: Array
+    regularization: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Progress:
+    """`stalled` counts iterations since `best` improved; `refine` is set once the last step's residuals
+    show that the linear solves have lost accuracy."""
+
+    status: Array
+    iterations: Array
     stalled: Array
+    refine: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class State:
+    """The loop's carry."""
+
+    floats: Floats
+    progress: Progress

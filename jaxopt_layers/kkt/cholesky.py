@@ -30,10 +30,14 @@ _UNROLL_LIMIT = 64
 _RECURSION_LIMIT = 128
 
 
-def inverse_factor(matrix: Array) -> Array:
-    """R, lower triangular, with ``R matrix R' = I``; NaN where `matrix` is not positive definite."""
+def inverse_factor(matrix: Array, unroll: bool = True) -> Array:
+    """R, lower triangular, with ``R matrix R' = I``; NaN where `matrix` is not positive definite.
+
+    `unroll` trades compile time for speed; it pays inside a loop.
+    """
     if matrix.shape[0] <= _RECURSION_LIMIT:
-        eliminate = _eliminate if matrix.shape[0] <= _UNROLL_LIMIT else _eliminate_in_loop
+        small = unroll and matrix.shape[0] <= _UNROLL_LIMIT
+        eliminate = _eliminate if small else _eliminate_in_loop
         return _recurse(matrix, eliminate)[1]
     return _invert_lower(lax.linalg.cholesky(matrix, symmetrize_input=False))
 

@@ -35,7 +35,7 @@ class DualFactor:
 class DualForm:
     """Condensed to the dense rows; P must be diagonal or absent."""
 
-    def factor(self, system: System) -> DualFactor:
+    def factor(self, system: System, unroll: bool = True) -> DualFactor:
         program, rows = system.program, system.program.rows
         count, dtype = rows.dense_count, system.hessian.dtype
         weights = jnp.concatenate([jnp.zeros(count, dtype), row_weights(system.hessian[count:])])
@@ -55,7 +55,7 @@ class DualForm:
             active = rows.active[:count]
             gram = gram * active[:, None] * active[None, :]
         matrix = regularize(gram, system.hessian[:count], system.regularization)
-        return DualFactor(weights, diagonal, inverse_factor(matrix))
+        return DualFactor(weights, diagonal, inverse_factor(matrix, unroll))
 
     def solve(self, system: System, factor: DualFactor, right: Array) -> Array:
         rows = system.program.rows

@@ -43,7 +43,7 @@ class PrimalFactor:
 class PrimalForm:
     """Condensed to the variables."""
 
-    def factor(self, system: System) -> PrimalFactor:
+    def factor(self, system: System, unroll: bool = True) -> PrimalFactor:
         program, rows = system.program, system.program.rows
         p, n = rows.equalities, rows.variables
         dtype = system.hessian.dtype
@@ -66,7 +66,7 @@ class PrimalForm:
         if rows.free is not None:
             matrix = matrix * rows.free[:, None] * rows.free[None, :]
             diagonal = jnp.where(rows.free > 0, diagonal, 1)
-        inverse = inverse_factor(regularize(matrix, diagonal, system.regularization))
+        inverse = inverse_factor(regularize(matrix, diagonal, system.regularization), unroll)
         if not p:
             return PrimalFactor(weights, inverse, None, None)
 
@@ -75,7 +75,9 @@ class PrimalForm:
             transposed = transposed * rows.free[:, None]
         coupling = matmul(inverse, transposed)
         gram = (1 - _RHO * system.regularization) * matmul(coupling.T, coupling)
-        schur = inverse_factor(regularize(gram, jnp.zeros(p, dtype), system.regularization))
+        schur = inverse_factor(
+            regularize(gram, jnp.zeros(p, dtype), system.regularization), unroll
+        )
         return PrimalFactor(weights, inverse, coupling, schur)
 
     def solve(self, system: System, factor: PrimalFactor, right: Array) -> Array:

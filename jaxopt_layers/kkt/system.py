@@ -45,8 +45,8 @@ class System:
 class Form(Protocol):
     """A way to factor a `System`; static, so that it hashes under jit."""
 
-    def factor(self, system: System) -> Any:
-        """The factorization, a pytree."""
+    def factor(self, system: System, unroll: bool = True) -> Any:
+        """The factorization, a pytree; `unroll` trades compile time for speed."""
         ...
 
     def solve(self, system: System, factor: Any, right: Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,13 +32,14 @@ class Case:
 
     `held` names the inputs in which the solution map has no two-sided derivative, `ambiguous` the
     outputs that the problem does not determine. Apart from them the solution is unique and strictly
-    complementary.
+    complementary. `units` says how large the entries of an output are by nature, where that isn't one.
     """
 
     name: str
     data: Data
     held: tuple[str, ...] = ()
     ambiguous: tuple[str, ...] = ()
+    units: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -160,13 +161,17 @@ def _redundant_row() -> Data:
     return data | {"A": factors[:, None] * data["A"][:1], "b": factors * data["b"][0]}
 
 
-def _badly_scaled() -> Data:
-    """Rows times 1e-3 to 1e3, the objective times 1e3."""
+def _badly_scaled() -> Case:
+    """Rows times 1e-3 to 1e3, the objective times 1e3; slacks and multipliers scale with them."""
     data = _full(13).data
     equality, inequality = np.array([1e3, 1e-3]), np.array([1e-3, 1e-1, 1.0, 1e2, 1e3])
+    value = np.array(1e3)
     data |= {"A": equality[:, None] * data["A"], "b": equality * data["b"]}
     data |= {"G": inequality[:, None] * data["G"], "h": inequality * data["h"]}
-    return data | {"Q": 1e3 * data["Q"], "q": 1e3 * data["q"]}
+    data |= {"Q": value * data["Q"], "q": value * data["q"]}
+    units = {"y": value / equality, "z": value / inequality, "s": inequality}
+    units |= dict.fromkeys(("z_lower", "z_upper", "objective", "dual_objective"), value)
+    return Case("scaled", data, units=units)
 
 
 #: The table. A new problem joins by one line.
@@ -177,7 +182,7 @@ CASES: dict[str, Case] = {
         Case("infinite", _infinite()),
         Case("coinciding", _coinciding_bounds(), ("lower", "upper")),
         Case("redundant", _redundant_row(), ("A", "b"), ("y",)),
-        Case("scaled", _badly_scaled()),
+        _badly_scaled(),
         Case("diagonal", _known(1, 6, 5, 2, active=3, quadratic="diagonal")),
         Case("linear", _known(2, 5, 6, 1, active=4, quadratic=None)),
         Case("equalities", _known(3, 6, 0, 2)),
