@@ -13,7 +13,7 @@ from jaxopt_layers.cones import Product
 from jaxopt_layers.equilibrate import Scaling
 from jaxopt_layers.ipm.outcome import Outcome
 from jaxopt_layers.ipm.start import WarmStart, unit_point, warm_point
-from jaxopt_layers.ipm.state import RUNNING, Floats, Progress, Residuals, State, evaluate
+from jaxopt_layers.ipm.state import RUNNING, Floats, Point, Progress, Residuals, State, evaluate
 from jaxopt_layers.ipm.step import Step, predictor_corrector_step
 from jaxopt_layers.ipm.terminate import Measure, certificate, measure
 from jaxopt_layers.kkt import Form
@@ -58,11 +58,9 @@ def interior_point(
     unmeasured = jnp.full(len(Measure._fields), jnp.inf, first.u.dtype)
     start = State(
         floats=Floats(
-            iterate=first,
+            current=Point(first, unmeasured),
             residuals=evaluate(program, first)[0],
-            measured=unmeasured,
-            best=first,
-            best_measured=unmeasured,
+            best=Point(first, unmeasured),
             regularization=jnp.array(limits.regularization, first.u.dtype),
         ),
         progress=Progress(
@@ -86,7 +84,7 @@ def interior_point(
             program,
             cone,
             form,
-            state.floats.iterate,
+            state.floats.current.iterate,
             state.floats.residuals,
             regularization=state.floats.regularization,
             refinement=jnp.where(state.progress.refine, settings.refinement_steps, 0),
@@ -114,7 +112,7 @@ def _judge(
     vector = measure(program, scaling, step.iterate, terms)
     measured = Measure(*vector)
     finite = jnp.isfinite(jnp.sum(reached.equations) + reached.gap)
-    better = finite & (measured.worst < Measure(*floats.best_measured).worst)
+    better = finite & (measured.worst < Measure(*floats.best.measured).worst)
     stalled = jnp.where(better, 0, progress.stalled + 1)
     status = certificate(measured, step.iterate, limits)
     status = jnp.where(measured.worst <= limits.tolerance, Status.SOLVED, status)
@@ -125,15 +123,14 @@ def _judge(
     status = jnp.where(finite, status, RUNNING)
     status = jnp.where(hopeless & (status == RUNNING), Status.NUMERICAL_ERROR, status)
 
-    current = (step.iterate, reached, vector)
-    last = (floats.iterate, floats.residuals, floats.measured)
-    iterate, residuals, kept = _pick(finite, current, last)
-    best, best_measured = _pick(
-        better, (step.iterate, vector), (floats.best, floats.best_measured)
-    )
     inaccurate = ~starting & _inaccurate(floats.residuals, step, reached)
     return State(
-        floats=Floats(iterate, residuals, kept, best, best_measured, regularization),
+        floats=Floats(
+            current=_pick(finite, Point(step.iterate, vector), floats.current),
+            residuals=_pick(finite, reached, floats.residuals),
+            best=_pick(better, Point(step.iterate, vector), floats.best),
+            regularization=regularization,
+        ),
         progress=Progress(
             status=status.astype(jnp.int32),
             iterations=progress.iterations + 1,
@@ -157,18 +154,16 @@ def _inaccurate(before: Residuals, step: Step, reached: Residuals) -> Array:
 def _conclude(state: State, limits: Tolerances) -> Outcome:
     """Give a problem that did not finish its best iterate, which may do."""
     floats, reached = state.floats, state.progress.status
-    merit = Measure(*floats.best_measured).worst
+    merit = Measure(*floats.best.measured).worst
     unsolved = (reached == RUNNING) | (reached == Status.NUMERICAL_ERROR)
     status = jnp.where(reached == RUNNING, Status.MAX_ITERATIONS, reached)
     almost = unsolved & (merit <= limits.reduced_tolerance)
     status = jnp.where(almost, Status.ALMOST_SOLVED, status).astype(jnp.int32)
-    iterate, measured = _pick(
-        unsolved & jnp.isfinite(merit),
-        (floats.best, floats.best_measured),
-        (floats.iterate, floats.measured),
-    )
-    return Outcome(iterate, measured, status, state.progress.iterations)
+    point = _pick(unsolved & jnp.isfinite(merit), floats.best, floats.current)
+    return Outcome(point.iterate, point.measured, status, state.progress.iterations)
 
 
 def _pick(condition: Array, new: _Tree, old: _Tree) -> _Tree:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+    """Choose between two trees, as one vector: a single kernel instead of one an array."""
+    new_vector, unravel = ravel_pytree(new)
+    return unravel(jnp.where(condition, new_vector, ravel_pytree(old)[0]))

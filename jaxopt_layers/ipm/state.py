@@ -84,19 +84,26 @@ def evaluate(program: Program, iterate: Iterate) -> tuple[Residuals, Terms]:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
+class Point:
+    """An iterate and its `terminate.Measure`, joined in a vector."""
+
+    iterate: Iterate
+    measured: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Floats:
     """The numbers that the loop carries: vectors only, since under vmap every finished member is copied.
 
-    `measured` joins a `terminate.Measure` of the iterate. `best` is the iterate with the smallest
-    largest residual, `best_measured` its measure: what a problem that can't be finished returns.
-    `regularization` grows when a factorization breaks down.
+    `residuals` are those of the current point. `best` is the point with the smallest largest residual,
+    which a problem that can't be finished returns. `regularization` grows when a factorization breaks
+    down.
     """
 
-    iterate: Iterate
+    current: Point
     residuals: Residuals
-    measured: Array
-    best: Iterate
-    best_measured: Array
+    best: Point
     regularization: Array
 
 

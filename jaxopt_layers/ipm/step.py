@@ -113,24 +113,25 @@ class _Newton:
 
     def right(self, reduction: Array, shift: Array) -> Array:
         """Right-hand side that takes off the part `reduction` of the residuals."""
-        right = -reduction * self.residuals.equations
-        return right.at[self.program.rows.variables :].add(shift)
+        padded = jnp.concatenate([jnp.zeros_like(self.program.linear), shift])
+        return padded - reduction * self.residuals.equations
 
     def direction(
         self, parts: Array, reduction: Array, shift: Array, kappa_shift: Array
     ) -> Iterate:
         """Join the solutions for (-q, b), parts[0], and for the residuals, parts[1]."""
         program, tau, kappa = self.program, self.iterate.tau, self.iterate.kappa
-        slope = program.linear + 2 * self.residuals.quadratic_x / tau
-        curvature = self.residuals.curvature / (tau * tau)
+        inverse = 1 / tau
+        slope = program.linear + (2 * inverse) * self.residuals.quadratic_x
+        curvature = self.residuals.curvature * inverse * inverse
         products = dot(jnp.concatenate([slope, program.offset])[None, :], parts)
-        numerator = reduction * self.residuals.gap - kappa_shift / tau + products[1]
+        numerator = reduction * self.residuals.gap - kappa_shift * inverse + products[1]
         # In exact arithmetic kappa / tau plus squares: rounding must not make it smaller.
-        dtau = numerator / (kappa / tau + jnp.maximum(curvature - products[0], 0))
+        dtau = numerator / (kappa * inverse + jnp.maximum(curvature - products[0], 0))
         u = parts[1] + dtau * parts[0]
         _, dz = program.split(u)
         return Iterate(
-            u=u, s=-shift - self.hessian * dz, tau=dtau, kappa=-(kappa_shift + kappa * dtau) / tau
+            u=u, s=-shift - self.hessian * dz, tau=dtau, kappa=-(kappa_shift + kappa * dtau) * inverse
         )
 
 

@@ -65,9 +65,10 @@ def measure(program: Program, scaling: Scaling, iterate: Iterate, terms: Terms) 
     if active is not None:  # an absent row's s = 1, z = mu is no part of the user's problem
         _, z = program.split(iterate.u)
         offset_z = offset_z - jnp.sum(program.offset * z * (1 - active))
-    curvature = 0.5 * terms.curvature / (tau * tau)
-    objective = (curvature + terms.linear_x / tau) / scaling.objective
-    dual_objective = (-curvature - offset_z / tau) / scaling.objective
+    inverse, unit = 1 / tau, 1 / scaling.objective
+    curvature = 0.5 * terms.curvature * inverse * inverse
+    objective = (curvature + terms.linear_x * inverse) * unit
+    dual_objective = (-curvature - offset_z * inverse) * unit
     objective, dual_objective = objective + program.constant, dual_objective + program.constant
     size = jnp.maximum(jnp.abs(objective), jnp.abs(dual_objective))
     return jnp.stack(
@@ -77,9 +78,9 @@ def measure(program: Program, scaling: Scaling, iterate: Iterate, terms: Terms) 
             gap=jnp.abs(objective - dual_objective) / (1 + size),
             objective=objective,
             dual_objective=dual_objective,
-            fall_primal=-terms.linear_x / scaling.objective,
+            fall_primal=-terms.linear_x * unit,
             violation_primal=jnp.maximum(quadratic_x, recession),
-            fall_dual=-offset_z / scaling.objective,
+            fall_dual=-offset_z * unit,
             violation_dual=rows_z,
         )
     )

@@ -25,7 +25,7 @@ from jaxopt_layers.matrix import matmul
 # Largest block that is eliminated column by column.
 _LEAF = 12
 # Up to this order the elimination is unrolled, which runs faster and compiles more slowly.
-_UNROLL_LIMIT = 64
+_UNROLL_LIMIT = 24
 # Above this order one LAPACK Cholesky and a product inverse compile and run faster.
 _RECURSION_LIMIT = 128
 
