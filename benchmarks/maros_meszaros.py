@@ -75,7 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             progress = f"{problem.name} ({count}/{len(files)}): {name}"
             print(progress, file=sys.stderr, flush=True)
             tolerance = options.tolerance if name == OURS else options.peer_tolerance
-            records.append(solve(problem, name, tolerance))
+            record = solve(problem, name, tolerance)
+            records.append(record)
+            largest = small(record.get("largest"))
+            print(f"    {record['status']}, largest residual {largest}", file=sys.stderr, flush=True)
         if not options.no_reference:
             compare(records[-len(solvers) :])
         if options.output:

@@ -25,6 +25,8 @@ from jaxopt_layers.solution import QPSolution
 from jaxopt_layers.status import Status
 
 _OWNER = "solve_qp"
+# Bounds beyond this can't be told from infinity in double precision; data sets write 1e20 for it.
+_INFINITY = 1e16
 
 
 def solve_qp(
@@ -58,6 +60,7 @@ def solve_qp(
     - `A`, `b`: (p, n) and (p,), or None. Redundant rows are allowed.
     - `G`, `h`: (m, n) and (m,), or None. An entry of h may be +inf: that row is absent.
     - `lower`, `upper`: (n,) or a scalar, or None; entries may be infinite, and may coincide.
+      Limits of 1e16 and more, in h too, count as infinite.
       Bounds given this way are cheaper than rows of G.
     - `settings`: tolerance, limits and the kind of derivative, see [`Settings`][].
     - `init`: a solution of a neighbouring problem of the same shapes, to start from. One that had
@@ -172,9 +175,9 @@ class _QuadraticProgram:
         inequalities += [None if self.lower is None else -self.lower, self.upper]
         for bound in inequalities:
             if bound is not None:
-                present = bound < jnp.inf
+                present = bound < _INFINITY
                 valid &= jnp.all(bound > -jnp.inf)  # false for NaN
-                offsets.append(jnp.where(jnp.isfinite(bound), bound, 1))
+                offsets.append(jnp.where(present & jnp.isfinite(bound), bound, 1))
                 active.append(jnp.where(present, jnp.ones_like(bound), 0))
 
         dense = [_finite(matrix) for matrix in (self.A, self.G) if matrix is not None]

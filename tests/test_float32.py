@@ -15,7 +15,9 @@ from tests.helpers.problems import random_qp, stack
 ORDER = ("Q", "q", "A", "b", "G", "h")
 COUNT, VARIABLES, ROWS, EQUALITIES = 1000, 10, 8, 3
 RESIDUAL = 1e-4
-FLOATS = [name for name in jl.QPSolution.__dataclass_fields__ if name not in ("status", "iterations")]
+FLOATS = [
+    name for name in jl.QPSolution.__dataclass_fields__ if name not in ("status", "iterations")
+]
 
 
 def loss(arguments):

@@ -1,4 +1,4 @@
-"""A solution is a pure function: every transformation, and their compositions, give the same numbers.
+"""Every transformation, and their compositions, give the same numbers.
 
 Projection on a box has a closed form, so most transformations are held against that.
 """
@@ -222,11 +222,13 @@ class TestShardMap:
         np.testing.assert_array_equal(solution.status, single[0][1].status)
         good = np.asarray(solution.status) == Status.SOLVED
         assert 8 <= good.sum() <= 12
-        sharded, single = (jax.tree.map(lambda v: np.asarray(v)[good], r) for r in (sharded, single))
+        sharded, single = (
+            jax.tree.map(lambda v: np.asarray(v)[good], r) for r in (sharded, single)
+        )
         chex.assert_trees_all_close(sharded, single, rtol=1e-7, atol=1e-7)
 
     def test_devices_do_not_wait_for_each_other(self, results):
-        """No loop asks the other devices whether they are done, so each stops with its own batch."""
+        """No loop asks other devices whether they are done: each stops with its own batch."""
         text = results[0].as_text()
         assert " while(" in text
         assert not [name for name in self.COLLECTIVES if name in text]

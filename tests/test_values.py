@@ -20,7 +20,7 @@ SIZES = {
     "linear": (6, 9, 2, {"active": 4, "quadratic": None}),
     "large": (30, 30, 8, {}),
 }
-SLOW_SIZES = ("tall", "linear", "large")
+SLOW_SIZES = ("box", "tall", "linear", "large")
 
 
 def error(got, want):
@@ -37,7 +37,7 @@ def assert_near(got, want, tolerance):
 
 @pytest.mark.parametrize("name", CASES)
 def test_named_problem(name):
-    """Each problem of the table is solved: by its optimality conditions and as Clarabel solves it."""
+    """Each problem of the table: its optimality conditions, and Clarabel's solution."""
     case = CASES[name]
     solution = compiled.solve(case.data)
     assert solution.status == Status.SOLVED

@@ -30,6 +30,10 @@ _SHORTEST_STEP = 1e-7
 # How the regularization grows when a factorization breaks down, and where that ends.
 _MORE_REGULARIZATION = 100
 _MOST_REGULARIZATION = 1e-2
+# A solved problem takes another step while it is not this much better than asked and the last step
+# made it this much better.
+_POLISHED = 1e-4
+_WORTHWHILE_GAIN = 0.1
 
 _Tree = TypeVar("_Tree")
 
@@ -97,7 +101,6 @@ def interior_point(
     return _conclude(State(unravel(vector), progress), limits)
 
 
-
 def _judge(
     program: Program,
     scaling: Scaling,
@@ -114,14 +117,21 @@ def _judge(
     finite = jnp.isfinite(jnp.sum(reached.equations) + reached.gap)
     better = finite & (measured.worst < Measure(*floats.best.measured).worst)
     stalled = jnp.where(better, 0, progress.stalled + 1)
-    status = certificate(measured, step.iterate, limits)
-    status = jnp.where(measured.worst <= limits.tolerance, Status.SOLVED, status)
+    # Convergence is superlinear in the end: one or two more steps buy the accuracy that derivatives
+    # need, which suffer from every multiplier that is not yet small against its slack.
+    solved = measured.worst <= limits.tolerance
+    gained = measured.worst <= _WORTHWHILE_GAIN * Measure(*floats.current.measured).worst
+    polish = gained & (measured.worst > _POLISHED * limits.tolerance)
+    solved_before = Measure(*floats.best.measured).worst <= limits.tolerance
+    done = jnp.where(finite & solved, ~polish, solved_before)
     # A breakdown is met by staying where we are and regularizing more, a few times.
     regularization = jnp.where(finite, 1, _MORE_REGULARIZATION) * floats.regularization
     hopeless = (step.length < _SHORTEST_STEP) | (stalled > _PATIENCE)
     hopeless = jnp.where(finite, hopeless, regularization > _MOST_REGULARIZATION)
-    status = jnp.where(finite, status, RUNNING)
+
+    status = jnp.where(finite, certificate(measured, step.iterate, limits), RUNNING)
     status = jnp.where(hopeless & (status == RUNNING), Status.NUMERICAL_ERROR, status)
+    status = jnp.where(done, Status.SOLVED, status)
 
     inaccurate = ~starting & _inaccurate(floats.residuals, step, reached)
     return State(
@@ -152,15 +162,18 @@ def _inaccurate(before: Residuals, step: Step, reached: Residuals) -> Array:
 
 
 def _conclude(state: State, limits: Tolerances) -> Outcome:
-    """Give a problem that did not finish its best iterate, which may do."""
+    """A problem without a certificate gets its best iterate, and the status that this deserves."""
     floats, reached = state.floats, state.progress.status
     merit = Measure(*floats.best.measured).worst
-    unsolved = (reached == RUNNING) | (reached == Status.NUMERICAL_ERROR)
     status = jnp.where(reached == RUNNING, Status.MAX_ITERATIONS, reached)
-    almost = unsolved & (merit <= limits.reduced_tolerance)
-    status = jnp.where(almost, Status.ALMOST_SOLVED, status).astype(jnp.int32)
-    point = _pick(unsolved & jnp.isfinite(merit), floats.best, floats.current)
-    return Outcome(point.iterate, point.measured, status, state.progress.iterations)
+    certified = (status == Status.PRIMAL_INFEASIBLE) | (status == Status.DUAL_INFEASIBLE)
+    final = certified | (status == Status.INVALID_INPUT)
+    status = jnp.where(~final & (merit <= limits.reduced_tolerance), Status.ALMOST_SOLVED, status)
+    status = jnp.where(~final & (merit <= limits.tolerance), Status.SOLVED, status)
+    point = _pick(~final & jnp.isfinite(merit), floats.best, floats.current)
+    return Outcome(
+        point.iterate, point.measured, status.astype(jnp.int32), state.progress.iterations
+    )
 
 
 def _pick(condition: Array, new: _Tree, old: _Tree) -> _Tree:

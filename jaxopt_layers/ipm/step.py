@@ -32,8 +32,9 @@ from jaxopt_layers.kkt import Form, System, refine
 from jaxopt_layers.matrix import dot
 from jaxopt_layers.problem import Program
 
-# How far towards the boundary a step may go.
-_FRACTION_TO_BOUNDARY = 0.99
+# How much of the way to the boundary a step leaves, at most; it shrinks with mu, so that convergence is
+# superlinear in the end.
+_LEFT_TO_BOUNDARY = 0.01
 
 
 @jax.tree_util.register_dataclass
@@ -88,7 +89,7 @@ def predictor_corrector_step(
     refined = refine(form, system, factor, right, first, refinement)
     combined = newton.direction(refined, reduction, shift, kappa_shift)
     longest = _longest_step(program, cone, iterate, combined)
-    length = jnp.minimum(_FRACTION_TO_BOUNDARY * longest, 1)
+    length = jnp.minimum((1 - jnp.minimum(_LEFT_TO_BOUNDARY, 0.1 * jnp.sqrt(mu))) * longest, 1)
     stepped = jax.tree.map(lambda v, dv: v + length * dv, iterate, combined)
 
     start = least_squares_point(program, cone, *parts)

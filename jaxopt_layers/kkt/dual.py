@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_layers.kkt.cholesky import inverse_factor
-from jaxopt_layers.kkt.primal import regularize, row_weights, times_transposed
+from jaxopt_layers.kkt.primal import regularize, times_transposed
 from jaxopt_layers.kkt.system import System
 from jaxopt_layers.matrix import matmul
 
@@ -38,7 +38,7 @@ class DualForm:
     def factor(self, system: System, unroll: bool = True) -> DualFactor:
         program, rows = system.program, system.program.rows
         count, dtype = rows.dense_count, system.hessian.dtype
-        weights = jnp.concatenate([jnp.zeros(count, dtype), row_weights(system.hessian[count:])])
+        weights = jnp.concatenate([jnp.zeros(count, dtype), 1 / (system.hessian[count:] + system.regularization)])
         diagonal = rows.bound_diagonal(weights)
         if program.quadratic is not None:
             diagonal = diagonal + program.quadratic_scale * program.quadratic

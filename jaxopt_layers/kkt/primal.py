@@ -1,6 +1,6 @@
 """The KKT system condensed to the variables: one Cholesky of order n, one of order p.
 
-With the inequality rows G eliminated, ``W = diag(1 / hessian)`` on them and a multiple of the equality
+With the inequality rows G eliminated, ``W = diag(1 / (hessian + reg))`` on them and a multiple of the equality
 rows added to themselves (an augmented Lagrangian, exact for any rho, so that directions which only the
 equality rows see are not left to the regularization alone),
 
@@ -47,7 +47,7 @@ class PrimalForm:
         program, rows = system.program, system.program.rows
         p, n = rows.equalities, rows.variables
         dtype = system.hessian.dtype
-        weights = jnp.concatenate([jnp.full(p, _RHO, dtype), row_weights(system.hessian[p:])])
+        weights = jnp.concatenate([jnp.full(p, _RHO, dtype), 1 / (system.hessian[p:] + system.regularization)])
 
         diagonal = rows.bound_diagonal(weights)
         matrix = None
@@ -96,11 +96,6 @@ class PrimalForm:
         dx = matmul(half, factor.inverse)
         dz = factor.weights[None, p:] * (rows.product(dx) - rz)[:, p:]
         return jnp.concatenate([dx, multipliers, dz], axis=1)
-
-
-def row_weights(hessian: Array) -> Array:
-    """1 / hessian, bounded so that active rows don't drown the others in rounding errors."""
-    return 1 / (hessian + jnp.finfo(hessian.dtype).eps ** 0.75)
 
 
 def regularize(matrix: Array, diagonal: Array, regularization: Array) -> Array:

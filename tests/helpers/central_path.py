@@ -15,8 +15,8 @@ def central_path_qp(data: Data, mu: float) -> Solution:
     """The point where each slack times its multiplier is mu, for finite data.
 
     Newton's method on the full primal-dual system with a ratio test, while the product aimed at
-    falls from 1 to mu, until the residual is at rounding level. Redundant equality rows are allowed:
-    the steps are least-squares solutions.
+    falls from 1 to mu, until the residual is at rounding level. Redundant equality rows are
+    allowed: the steps are least-squares solutions.
     """
     q = data["q"]
     n, m = len(q), len(data.get("h", ()))
@@ -49,7 +49,9 @@ def central_path_qp(data: Data, mu: float) -> Solution:
         x, y, s, w = x + length * dx, y + length * dy, s + length * ds, w + length * dw
         if length > 0.5:
             target = max(mu, 0.2 * target)
-    raise RuntimeError(f"the central path point was not reached: residual {np.max(np.abs(residual))}")
+    raise RuntimeError(
+        f"the central path point was not reached: residual {np.max(np.abs(residual))}"
+    )
 
 
 def _by_name(data: Data, m: int, s: np.ndarray, w: np.ndarray) -> Solution:

@@ -1,4 +1,4 @@
-"""Compiled once for all test modules: the solver and its derivatives, from dictionaries of arguments."""
+"""Compiled once for all test modules: the solver and its derivatives, by names of arguments."""
 
 from __future__ import annotations
 

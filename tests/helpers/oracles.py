@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import clarabel
@@ -28,9 +29,9 @@ def clarabel_qp(
 ) -> Solution:
     """Solve by Clarabel; the outputs of `solve_qp` by name, with its signs.
 
-    Infinite rows are left out, and coinciding bounds given as equalities, whose multiplier's positive
-    part belongs to the upper bound. Where a tolerance is too small to be reached the next one is tried;
-    raises where none is.
+    Infinite rows are left out, and coinciding bounds given as equalities, whose multiplier's
+    positive part belongs to the upper bound. Where a tolerance is too small to be reached, shorter
+    steps and then the next tolerance are tried; raises where none is reached.
     """
     n = len(q)
     m = 0 if h is None else len(h)
@@ -60,7 +61,10 @@ def clarabel_qp(
         np.concatenate(sides),
         [cone for cone, size in zip(cones, (ends[1], ends[4] - ends[1]), strict=True) if size],
     )
-    for tolerance in tolerances:
+    settings.iterative_refinement_max_iter = 50
+    settings.iterative_refinement_reltol = settings.iterative_refinement_abstol = 1e-15
+    for tolerance, fraction in product(tolerances, (0.99, 0.95, 0.9)):
+        settings.max_step_fraction = fraction
         settings.tol_feas = settings.tol_gap_abs = settings.tol_gap_rel = tolerance
         found = clarabel.DefaultSolver(*arguments, settings).solve()
         if str(found.status) == "Solved":
@@ -113,7 +117,7 @@ def central_difference(
 
 
 def inequality_rows(data: Data, values: Solution) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The rows ``R x <= r`` of G and of the bounds, without infinite ones, and the multipliers given."""
+    """The finite rows ``R x <= r`` of G and of the bounds, and the multipliers given."""
     identity = np.eye(len(data["q"]))
     parts = []
     if "G" in data:

@@ -1,4 +1,4 @@
-"""Small quadratic programs by name, and random ones whose solution is known before they are solved."""
+"""Small quadratic programs by name, and random ones made around a solution."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Case:
 
     `held` names the inputs in which the solution map has no two-sided derivative, `ambiguous` the
     outputs that the problem does not determine. Apart from them the solution is unique and strictly
-    complementary. `units` says how large the entries of an output are by nature, where that isn't one.
+    complementary. `units` says how large an output's entries are by nature, where that isn't one.
     """
 
     name: str
@@ -64,11 +64,11 @@ def random_qp(
 ) -> KnownQP:
     """A well-posed QP with n variables, m inequalities and p equalities, made around its solution.
 
-    x, the active set and its multipliers are drawn first and q, h, b and the bounds computed, so that
-    the solution is strictly complementary (multipliers and slacks of at least MARGIN) and the active
-    rows are independent: the solution map is smooth there. `active` constraints of the m rows and 2n
-    bounds hold with equality (by default a random number up to n - p); n - p of them make the solution
-    of a linear program (`quadratic=None`) unique.
+    x, the active set and its multipliers are drawn first and q, h, b and the bounds computed, so
+    that the solution is strictly complementary (multipliers and slacks of at least MARGIN) and the
+    active rows are independent: the solution map is smooth there. `active` constraints of the m rows
+    and 2n bounds hold with equality (by default a random number up to n - p); n - p of them make
+    the solution of a linear program (`quadratic=None`) unique.
     """
     candidates = m + (n if bounds else 0)
     if active is None:
@@ -107,7 +107,9 @@ def random_qp(
     value = np.sum(0.5 * curved * x + q * x)
     if not bounds:
         z_lower, z_upper = np.zeros(0), np.zeros(0)
-    return KnownQP(data, dict(zip(OUTPUTS, (x, y, z, s, z_lower, z_upper, value, value), strict=True)))
+    return KnownQP(
+        data, dict(zip(OUTPUTS, (x, y, z, s, z_lower, z_upper, value, value), strict=True))
+    )
 
 
 def stack(problems: Sequence[KnownQP]) -> KnownQP:
@@ -131,7 +133,13 @@ def _full(seed: int, active: int = 3) -> KnownQP:
 
 def _simplex() -> Data:
     point = np.array([0.9, 0.5, -0.3, 0.45, -1.0])
-    return {"Q": np.ones(5), "q": -point, "A": np.ones((1, 5)), "b": np.ones(1), "lower": np.zeros(5)}
+    return {
+        "Q": np.ones(5),
+        "q": -point,
+        "A": np.ones((1, 5)),
+        "b": np.ones(1),
+        "lower": np.zeros(5),
+    }
 
 
 def _infinite() -> Data:

@@ -12,7 +12,8 @@ class Tolerances:
     """How exact a result must be.
 
     - `kkt`: residual of the optimality conditions at a solution.
-    - `value`: a solution against another solver's or a known one; conditioning stands between it and `kkt`.
+    - `value`: a solution against another solver's or a known one; the problem's conditioning
+      stands between it and `kkt`.
     - `gradient`: first derivatives against central differences of another solver.
     - `second`: second derivatives.
     - `exact`: derivatives against a closed form, and between two ways to compute the same thing.

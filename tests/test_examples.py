@@ -1,0 +1,110 @@
+"""The examples run from their own command lines, in their fast setting."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+ARGUMENTS = {
+    "expressivity": ["--points", "5", "--steps", "30"],
+    "sudoku": ["--epochs", "1"],
+}
+WITH_MAIN = sorted(
+    path.stem for path in EXAMPLES.glob("*.py") if "def main(" in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Import an example as its own folder would: with its own folder first on the path."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    yield importlib.import_module
+    for path in EXAMPLES.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+def check_picture(path):
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert path.stat().st_size > 5_000
+
+
+def test_every_example_with_a_command_line_is_run_here():
+    assert WITH_MAIN == sorted(ARGUMENTS)
+
+
+@pytest.mark.slow
+def test_expressivity(load, tmp_path, capsys):
+    """Every layer agrees with its closed form, and one is learned."""
+    output = tmp_path / "new" / "expressivity.png"
+    assert load("expressivity").main(["--fast", "--output", str(output)]) == 0
+    printed = capsys.readouterr().out
+    assert "FAILED" not in printed
+    assert printed.count("ok") >= 6
+    check_picture(output)
+
+
+def test_sudoku(load, tmp_path, capsys):
+    """A few steps bring no skill, but everything runs, and twice the same."""
+    output = tmp_path / "new" / "sudoku.png"
+    example = load("sudoku")
+    accuracy = example.main(["--fast", "--epochs", "1", "--output", str(output)])
+    assert 0 <= accuracy <= 1
+    assert "test boards fully solved" in capsys.readouterr().out
+    check_picture(output)
+
+
+@pytest.mark.slow
+def test_sudoku_learns(load, tmp_path):
+    """The aim of the demonstration: nearly all boards of puzzles never seen."""
+    accuracy = load("sudoku").main(["--output", str(tmp_path / "sudoku.png")])
+    assert accuracy >= 0.99
+
+
+@pytest.mark.slow
+def test_expressivity_in_full(load, tmp_path):
+    assert load("expressivity").main(["--output", str(tmp_path / "expressivity.png")]) == 0
+
+
+@pytest.mark.parametrize("name", WITH_MAIN)
+@pytest.mark.parametrize("arguments", [["--help"], ["--no-such-option"]])
+def test_command_line(load, name, arguments, capsys):
+    with pytest.raises(SystemExit) as info:
+        load(name).main(arguments)
+    assert info.value.code == (0 if arguments == ["--help"] else 2)
+    printed = capsys.readouterr()
+    assert "usage" in printed.out + printed.err
+
+
+class TestPuzzles:
+    """The data that the Sudoku layer is judged by."""
+
+    @pytest.fixture
+    def sets(self, load):
+        return load("sudoku_puzzles").generate(200, 60, seed=3)
+
+    def test_train_and_test_are_disjoint(self, sets):
+        train, test = ({grid.tobytes() for grid in one.solutions} for one in sets)
+        assert not train & test
+
+    def test_clues_belong_to_the_solution(self, sets):
+        for one in sets:
+            given = one.puzzles > 0
+            assert (one.puzzles == one.solutions * given).all()
+            assert (~given).any(axis=tuple(range(1, given.ndim))).all()
+
+    def test_solutions_are_sudokus(self, sets):
+        for one in sets:
+            grids = one.solutions.reshape(-1, 4, 4)
+            boxes = grids.reshape(-1, 2, 2, 2, 2).swapaxes(2, 3).reshape(-1, 4, 4)
+            for units in (grids, grids.swapaxes(1, 2), boxes):
+                ordered = units.copy()
+                ordered.sort(axis=2)
+                assert (ordered == [[1, 2, 3, 4]]).all()
+
+    def test_seeded(self, load):
+        module = load("sudoku_puzzles")
+        one, same, other = (module.generate(20, 5, seed=seed)[0] for seed in (1, 1, 2))
+        assert (one.puzzles == same.puzzles).all()
+        assert (one.puzzles != other.puzzles).any()

@@ -1,0 +1,237 @@
+"""The linear systems against dense NumPy: inverse factors, both condensed forms, refinement."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxopt_layers.cones import orthant_product
+from jaxopt_layers.implicit.data import Data, Layout, Marks
+from jaxopt_layers.kkt import System, choose_form, refined_solve, robust_factor
+from jaxopt_layers.kkt.cholesky import inverse_factor
+from jaxopt_layers.kkt.dual import DualForm
+from jaxopt_layers.kkt.primal import PrimalForm
+
+EPS = np.finfo(float).eps
+factor_of = jax.jit(inverse_factor, static_argnums=1)
+
+
+def positive_definite(rng, size, condition=1e3):
+    basis = np.linalg.qr(rng.normal(size=(size, size)))[0]
+    matrix = (basis * np.geomspace(1, 1 / condition, size)) @ basis.T
+    return (matrix + matrix.T) / 2
+
+
+def check_factor(matrix, factor, tolerance):
+    factor, size = np.asarray(factor), len(matrix)
+    assert np.all(np.triu(factor, 1) == 0)
+    np.testing.assert_allclose(factor @ matrix @ factor.T, np.eye(size), atol=tolerance)
+    inverse = np.linalg.inv(np.linalg.cholesky(matrix))
+    np.testing.assert_allclose(factor, inverse, atol=tolerance * np.max(np.abs(inverse)))
+
+
+class TestInverseFactor:
+    @pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 11, 12, 13, 20, 24, 25, 33, 40])
+    def test_small(self, size, rng):
+        matrix = positive_definite(rng, size)
+        check_factor(matrix, factor_of(matrix, True), 1e-12)
+
+    @pytest.mark.parametrize("size", [1, 7, 12, 13, 31, 40, 100, 300])
+    def test_not_unrolled(self, size, rng):
+        matrix = positive_definite(rng, size)
+        check_factor(matrix, factor_of(matrix, False), 1e-11)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("size", [*range(1, 41), 100, 300])
+    def test_all_sizes(self, size, rng):
+        matrix = positive_definite(rng, size)
+        check_factor(matrix, factor_of(matrix, True), 1e-11)
+
+    @pytest.mark.parametrize("size", [1, 30])
+    def test_float32(self, size, rng):
+        matrix = np.float32(positive_definite(rng, size, 10))
+        factor = factor_of(matrix, True)
+        assert factor.dtype == np.float32
+        check_factor(np.float64(matrix), factor, 1e-4)
+
+    def test_backward_stable_where_ill_conditioned(self, rng):
+        """The solve by products leaves a residual as small as a triangular solve would."""
+        matrix = positive_definite(rng, 30, 1e12)
+        right = rng.normal(size=30)
+        factor = np.asarray(factor_of(matrix, True))
+        x = factor.T @ (factor @ right)
+        residual = np.abs(matrix @ x - right).max()
+        assert residual <= 1e3 * EPS * np.abs(x).max() * np.abs(matrix).max()
+
+    @pytest.mark.parametrize("unroll", [True, False])
+    @pytest.mark.parametrize("size", [1, 13, 30])
+    @pytest.mark.parametrize("place", ["first", "last"])
+    def test_not_positive_definite_gives_nan(self, size, place, unroll):
+        diagonal = np.ones(size)
+        diagonal[0 if place == "first" else -1] = -1e-3
+        assert np.any(np.isnan(factor_of(np.diag(diagonal), unroll)))
+
+    def test_batched(self, rng):
+        matrices = np.stack([positive_definite(rng, 13) for _ in range(3)])
+        factors = jax.jit(jax.vmap(inverse_factor))(matrices)
+        for matrix, factor in zip(matrices, factors, strict=True):
+            check_factor(matrix, factor, 1e-12)
+
+
+CASES = {
+    "equalities": dict(p=3),
+    "inequalities": dict(m=4),
+    "both": dict(p=3, m=4),
+    "bounds": dict(bounds=True),
+    "all": dict(p=2, m=4, bounds=True),
+    "absent rows": dict(p=2, m=4, bounds=True, absent=True),
+    "fixed variables": dict(p=2, m=4, bounds=True, absent=True, fixed=True),
+    "many rows": dict(m=12),
+}
+QUADRATICS = ("dense", "diagonal")
+
+
+def make_system(rng, quadratic, n=6, p=0, m=0, bounds=False, absent=False, fixed=False):
+    """A system of late iterations' kind, and its matrix [P R'; R -H] in NumPy."""
+    count = p + m + 2 * n * bounds
+    dense = rng.normal(size=(p + m, n)) if p + m else None
+    P = positive_definite(rng, n, 100) if quadratic == "dense" else np.diag(rng.uniform(0.5, 2, n))
+    active = np.ones(count)
+    if absent:
+        active[p:] = np.arange(count - p) % 3 > 0
+    data = Data(
+        quadratic=P if quadratic == "dense" else np.diag(P),
+        linear=rng.normal(size=n),
+        dense=None if dense is None else jnp.asarray(dense),
+        offset=rng.normal(size=count),
+    )
+    layout = Layout(equalities=p, lower=bounds, upper=bounds, cone=orthant_product(p, count - p))
+    program = layout.program(data, Marks(active=jnp.asarray(active), valid=jnp.ones(())))
+    free = np.ones(n)
+    if fixed:
+        free[[1, 4]] = 0
+        program = replace(program, rows=replace(program.rows, free=jnp.asarray(free)))
+    program = replace(program, quadratic_scale=jnp.array(0.7))
+    hessian = np.concatenate([np.zeros(p), 10.0 ** rng.uniform(-3, 3, count - p)])
+
+    parts = [np.zeros((0, n))] if dense is None else [dense]
+    parts += [-np.eye(n), np.eye(n)] if bounds else []
+    rows = active[:, None] * np.concatenate(parts) * free[None, :] if count else np.zeros((0, n))
+    P = 0.7 * P * np.outer(free, free)
+    matrix = np.block([[P, rows.T], [rows, -np.diag(hessian)]])
+    system = System(program, jnp.asarray(hessian), jnp.array(1e-8))
+    # Fixed variables, and nothing else, have empty rows; the solution is zero there.
+    return system, matrix, np.concatenate([free, np.ones(count)])
+
+
+def forms():
+    for name, case in CASES.items():
+        for quadratic in QUADRATICS:
+            yield pytest.param(PrimalForm(), quadratic, case, id=f"primal-{quadratic}-{name}")
+        yield pytest.param(DualForm(), "diagonal", case, id=f"dual-{name}")
+
+
+every_form = pytest.mark.parametrize(("form", "quadratic", "case"), [*forms()])
+
+
+def exact(matrix, mask, right):
+    """The solution by NumPy, with identity rows for what is fixed."""
+    return np.linalg.solve(matrix + np.diag(1 - mask), right.T).T
+
+
+@every_form
+def test_product_is_the_matrix(form, quadratic, case, rng):
+    system, matrix, _ = make_system(rng, quadratic, **case)
+    u = rng.normal(size=(3, len(matrix)))
+    np.testing.assert_allclose(system.product(jnp.asarray(u)), u @ matrix, rtol=1e-12, atol=1e-12)
+
+
+@every_form
+def test_solve_is_exact_but_for_the_regularization(form, quadratic, case, rng):
+    system, matrix, mask = make_system(rng, quadratic, **case)
+    right = mask * rng.normal(size=(2, len(matrix)))
+    expected = exact(matrix, mask, right)
+    scale = np.abs(expected).max()
+    plain = form.solve(system, form.factor(system), jnp.asarray(right))
+    np.testing.assert_allclose(plain, expected, atol=1e-5 * scale)
+
+
+@jax.jit
+def refined(system, right):
+    """Both forms where both apply, unrefined and refined."""
+    results = {}
+    diagonal = system.program.quadratic.ndim == 1
+    for form in (PrimalForm(), DualForm()) if diagonal else (PrimalForm(),):
+        factor = form.factor(system)
+        results[type(form).__name__] = [
+            refined_solve(form, system, factor, right, steps) for steps in (0, 1, 8)
+        ]
+    return results
+
+
+@pytest.mark.parametrize("quadratic", QUADRATICS)
+@pytest.mark.parametrize("name", ["both", "fixed variables"])
+def test_refinement_takes_the_regularization_out(quadratic, name, rng):
+    system, matrix, mask = make_system(rng, quadratic, **CASES[name])
+    system = replace(system, regularization=jnp.array(1e-4))
+    right = mask * rng.normal(size=(2, len(matrix)))
+    expected = exact(matrix, mask, right)
+    found = refined(system, right)
+    assert len(found) == (2 if quadratic == "diagonal" else 1)
+    for results in found.values():
+        errors = [np.abs(right - np.asarray(u) @ matrix).max() for u in results]
+        assert errors[0] > 1e-6, "the regularization must show without refinement"
+        assert errors[1] < 0.1 * errors[0]
+        assert errors[2] < 1e-11 * np.abs(expected).max()
+        np.testing.assert_allclose(results[2], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_refinement_never_makes_a_solution_worse(rng):
+    """With a factor of another system, whose steps lead nowhere, the best iterate is kept."""
+    system, matrix, mask = make_system(rng, "dense", p=2, m=4)
+    other, *_ = make_system(np.random.default_rng(9), "dense", p=2, m=4)
+    form = PrimalForm()
+    factor, right = form.factor(other), jnp.asarray(mask * rng.normal(size=(2, len(matrix))))
+    first = form.solve(other, factor, right)
+    last = refined_solve(form, system, factor, right, 5)
+    before = jnp.max(jnp.abs(right - system.product(first)), axis=1)
+    after = jnp.max(jnp.abs(right - system.product(last)), axis=1)
+    assert np.all(np.isfinite(after))
+    assert np.all(after <= before)
+
+
+def test_factorization_is_repeated_with_more_regularization(rng):
+    """A P that is indefinite by rounding: the first attempt fails, a later one does not."""
+    system, _, _ = make_system(rng, "dense", p=2)
+    direction = np.linalg.svd(rng.normal(size=(1, 6)))[2][0]
+    indefinite = jnp.asarray(-1e-7 * np.outer(direction, direction))
+    broken = replace(system, program=replace(system.program, quadratic=indefinite))
+    factored, factor = jax.jit(lambda s: robust_factor(PrimalForm(), s))(broken)
+    assert factored.regularization > broken.regularization
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(factor))
+    untouched, _ = jax.jit(lambda s: robust_factor(PrimalForm(), s))(system)
+    assert untouched.regularization == system.regularization
+
+
+@pytest.mark.parametrize(
+    ("quadratic", "case", "expected"),
+    [
+        ("dense", dict(p=1), PrimalForm),
+        ("dense", dict(bounds=True), PrimalForm),
+        ("diagonal", dict(p=1), DualForm),
+        ("diagonal", dict(bounds=True), DualForm),
+        ("diagonal", dict(p=1, bounds=True), DualForm),
+        ("diagonal", dict(m=12), PrimalForm),
+    ],
+)
+def test_the_smaller_side_is_factored(quadratic, case, expected, rng):
+    system, *_ = make_system(rng, quadratic, **case)
+    assert isinstance(choose_form(system.program), expected)
+
+
+def test_a_linear_program_without_bounds_has_no_diagonal_to_divide_by(rng):
+    system, *_ = make_system(rng, "diagonal", p=1)
+    program = replace(system.program, quadratic=None)
+    assert isinstance(choose_form(program), PrimalForm)
