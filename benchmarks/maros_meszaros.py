@@ -78,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             record = solve(problem, name, tolerance)
             records.append(record)
             largest = small(record.get("largest"))
-            print(f"    {record['status']}, largest residual {largest}", file=sys.stderr, flush=True)
+            print(
+                f"    {record['status']}, largest residual {largest}", file=sys.stderr, flush=True
+            )
         if not options.no_reference:
             compare(records[-len(solvers) :])
         if options.output:

@@ -16,7 +16,8 @@ from scipy import io, sparse
 
 Vector = NDArray[np.float64]
 
-INFINITE = 1e20  # the files' sign for "no limit"
+# The sign of the files for "no limit" is 1e20, which some hold a rounding error short.
+INFINITE = 0.999e20
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from jaxopt_layers.settings import Settings
 
@@ -36,9 +37,7 @@ def as_array(owner: str, name: str, value: Any) -> Array:
                 f" {raw.dtype}."
             )
         array = jnp.asarray(raw)
-    if not (
-        jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
-    ):
+    if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
         raise TypeError(f"{owner}: `{name}` must hold real numbers; got dtype {array.dtype}.")
     if jnp.issubdtype(array.dtype, jnp.floating) and jnp.finfo(array.dtype).bits < 32:
         raise TypeError(
@@ -74,7 +73,7 @@ def check_settings(owner: str, settings: Any) -> None:
 
 def check_convex(owner: str, name: str, matrix: Array) -> None:
     """What can be seen of a concrete matrix: symmetry, and no negative diagonal entry."""
-    if isinstance(matrix, jax.core.Tracer):
+    if isinstance(matrix, Tracer):
         return
     values = np.asarray(matrix)
     if not np.all(np.isfinite(values)):

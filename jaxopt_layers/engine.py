@@ -53,9 +53,7 @@ def solve(
     return Solved(_unscale(program, fixed, scaled, scaling, outcome), scaling)
 
 
-def central_point(
-    program: Program, cone: Product, settings: Settings, optimum: Solved
-) -> Solved:
+def central_point(program: Program, cone: Product, settings: Settings, optimum: Solved) -> Solved:
     """The point of the central path at `settings.derivative.smoothing`, found from the optimum.
 
     Where the optimum was not found, its status stands and the point means nothing.

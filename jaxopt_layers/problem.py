@@ -23,8 +23,8 @@ class Program:
     """Problem data, in the user's units or scaled.
 
     `quadratic` is P as (n, n), its diagonal (n,), or None; `quadratic_scale` multiplies it, apart
-    from it because it differs between the members of a batch that share P. `constant` is what fixed variables add to the objective, in the
-    user's units.
+    from it because it differs between the members of a batch that share P. `constant` is what fixed
+    variables add to the objective, in the user's units.
     """
 
     quadratic: Array | None

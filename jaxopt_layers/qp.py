@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -153,7 +152,8 @@ class _QuadraticProgram:
                 arrays[name] = jnp.broadcast_to(arrays[name], (n,))
         if "Q" in arrays:
             check_convex(_OWNER, "Q", arrays["Q"])
-        return cls(**{name: arrays.get(name) for name in given})
+        q = arrays.pop("q")
+        return cls(q=q, **{name: arrays.get(name) for name in given if name != "q"})
 
     def program(self) -> tuple[implicit.Layout, implicit.Data, implicit.Marks]:
         """The engine's form. Entries that aren't finite are replaced, and `marks` says so."""
@@ -256,10 +256,14 @@ def _check_argument(name: str, array: Array, arrays: dict[str, Array], n: int) -
         letter, vector = ("p", "b") if name == "A" else ("m", "h")
         if arrays[vector].ndim != 1:
             check_shape(_OWNER, vector, arrays[vector], array.shape[:1], f"({letter},)")
-        check_shape(_OWNER, name, array, (array.shape[0] if array.ndim == 2 else 1, n), f"({letter}, n)")
+        check_shape(
+            _OWNER, name, array, (array.shape[0] if array.ndim == 2 else 1, n), f"({letter}, n)"
+        )
     elif name in ("b", "h"):
         letter, matrix = ("p", "A") if name == "b" else ("m", "G")
-        check_shape(_OWNER, name, array, arrays[matrix].shape[:1], f"({letter},) as {matrix} has rows")
+        check_shape(
+            _OWNER, name, array, arrays[matrix].shape[:1], f"({letter},) as {matrix} has rows"
+        )
     elif array.ndim != 0:
         check_shape(_OWNER, name, array, (n,), "(n,)")
 

@@ -54,7 +54,9 @@ class ConstraintRows:
         parts = [] if self.dense_transposed is None else [matmul(x, self.dense_transposed)]
         parts += [-x] if self.lower else []
         parts += [x] if self.upper else []
-        joined = jnp.concatenate(parts, axis=-1) if parts else jnp.zeros((*x.shape[:-1], 0), x.dtype)
+        joined = (
+            jnp.concatenate(parts, axis=-1) if parts else jnp.zeros((*x.shape[:-1], 0), x.dtype)
+        )
         return _mask(joined, self.active)
 
     def transposed_product(self, z: Array) -> Array:

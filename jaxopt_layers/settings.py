@@ -87,9 +87,7 @@ class Settings:
                 "Settings: `derivative` must be a Derivative, for example"
                 f" Derivative(mode='forward'); got {self.derivative!r}."
             )
-        _check_choice(
-            "Settings", "failed_gradient", self.failed_gradient, get_args(FailedGradient)
-        )
+        _check_choice("Settings", "failed_gradient", self.failed_gradient, get_args(FailedGradient))
 
 
 @dataclass(frozen=True)

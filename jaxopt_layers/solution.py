@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from jaxopt_layers.status import Status
 
@@ -99,7 +100,7 @@ def raise_if_failed(solution: Any) -> None:
     jl.raise_if_failed(solution)  # silent: it was solved
     ```
     """
-    if isinstance(solution.status, jax.core.Tracer):
+    if isinstance(solution.status, Tracer):
         raise TypeError(
             "raise_if_failed: `solution` is being traced; call it outside jax.jit, or look at"
             " solution.status inside."
@@ -116,5 +117,7 @@ def raise_if_failed(solution: Any) -> None:
         lines.append(f"{where}{status.name}: {status.message}")
     if len(failed) > _NAMED_MEMBERS:
         lines.append(f"and {len(failed) - _NAMED_MEMBERS} more")
-    count = f"{len(failed)} of {statuses.size} problems were" if statuses.ndim else "The problem was"
+    count = (
+        f"{len(failed)} of {statuses.size} problems were" if statuses.ndim else "The problem was"
+    )
     raise SolverError(f"{count} not solved. " + "; ".join(lines), statuses)

@@ -69,25 +69,40 @@ def test_margin_is_the_distance_to_the_boundary_along_the_unit(cone, rng):
 
 
 @every_cone
-def test_longest_step_ends_on_the_boundary(cone, rng):
+@pytest.mark.parametrize("leaving", ["s", "z"])
+def test_longest_step_ends_on_the_boundary(cone, leaving, rng):
+    """Of the pair, where the one named falls and the other grows."""
     rows = inequality_rows(cone)
-    s, _ = interior_pair(cone, rng)
-    ds = jnp.asarray(np.where(rows, rng.normal(size=cone.size), 0)).at[np.argmax(rows)].add(-3)
-    step = cone.max_step(s, ds)
+    pair = dict(zip("sz", interior_pair(cone, rng), strict=True))
+    falling = jnp.asarray(
+        rng.normal(size=cone.size) - 3 * (np.arange(cone.size) == np.argmax(rows))
+    )
+    steps = {name: falling if name == leaving else jnp.ones(cone.size) for name in "sz"}
+    steps["s"] = steps["s"] * rows
+    step = cone.max_step(pair["s"], pair["z"], steps["s"], steps["z"])
     chex.assert_shape(step, ())
     if not rows.any():
         assert step == jnp.inf
         return
-    end = np.asarray(s + step * ds)[rows]
-    assert abs(end.min()) <= 4 * np.finfo(float).eps * float(step)
-    assert np.asarray(s + 1.001 * step * ds)[rows].min() < 0
+    v, dv = pair[leaving], steps[leaving]
+    assert abs(np.asarray(v + step * dv)[rows].min()) <= 4 * np.finfo(float).eps * float(step)
+    assert np.asarray(v + 1.001 * step * dv)[rows].min() < 0
+
+
+@every_cone
+def test_the_pair_takes_the_shorter_of_two_steps(cone, rng):
+    s, z = interior_pair(cone, rng)
+    ds, dz = -2 * s, -4 * z
+    expected = 0.25 if inequality_rows(cone).any() else jnp.inf
+    assert cone.max_step(s, z, ds, dz) == expected
+    assert cone.max_step(s, z, 4 * ds, dz) == expected / 2
 
 
 @every_cone
 def test_no_step_leaves_the_cone_along_its_own_elements(cone, rng):
-    s, ds = interior_pair(cone, rng)[0], interior_pair(cone, rng)[0]
-    assert cone.max_step(s, ds) == jnp.inf
-    assert cone.max_step(s, jnp.zeros_like(s)) == jnp.inf
+    s, z = interior_pair(cone, rng)
+    assert cone.max_step(s, z, *interior_pair(cone, rng)) == jnp.inf
+    assert cone.max_step(s, z, jnp.zeros_like(s), jnp.zeros_like(z)) == jnp.inf
 
 
 @every_cone
@@ -96,8 +111,10 @@ def test_no_step_can_be_taken_from_the_boundary_outwards(cone, rng):
     if not rows.any():
         return
     first = int(np.argmax(rows))
-    s = interior_pair(cone, rng)[0].at[first].set(0)
-    assert cone.max_step(s, jnp.zeros_like(s).at[first].set(-1)) == 0
+    s, z = interior_pair(cone, rng)
+    outwards, zero = jnp.zeros_like(s).at[first].set(-1), jnp.zeros_like(s)
+    assert cone.max_step(s.at[first].set(0), z, outwards, zero) == 0
+    assert cone.max_step(s, z.at[first].set(0), zero, outwards) == 0
 
 
 @every_cone
@@ -189,7 +206,7 @@ def test_empty_cones_are_total(cone):
         chex.assert_shape(vector, (0,))
         chex.assert_type(vector, jnp.float32)
     assert cone.margin(none) == jnp.inf
-    assert cone.max_step(none, none) == jnp.inf
+    assert cone.max_step(none, none, none, none) == jnp.inf
 
 
 def test_product_is_its_factors_side_by_side(rng):

@@ -56,7 +56,11 @@ class KKTRule:
     def factorize(
         self, data: Data, marks: Marks, solution: ConeSolution, scaling: Scaling
     ) -> Factorization:
-        """Factor the system at the solution: never a factor of the loop, which belongs to an earlier iterate."""
+        """Factor the system at the solution.
+
+        The backward pass reuses this factor for every cotangent. The loop's last factor would not
+        do: it belongs to the iterate before the last.
+        """
         arguments = (data, marks, solution, scaling)
         data, marks, solution, scaling = lax.stop_gradient(arguments)
         program, hessian = self._linearize(data, marks, solution)
@@ -77,7 +81,7 @@ class KKTRule:
         factorization: Factorization,
         right: tuple[Array, Array],
     ) -> tuple[Array, Array]:
-        """Solve the (symmetric) system for one right-hand side; differentiable in everything but the factor."""
+        """Solve the symmetric system for one right-hand side, differentiably in all but the factor."""
         program, hessian = self._linearize(data, marks, solution)
 
         n = data.linear.shape[0]
@@ -94,9 +98,7 @@ class KKTRule:
         u = lax.custom_linear_solve(product, jnp.concatenate(right), solver, symmetric=True)
         return u[:n], u[n:]
 
-    def _linearize(
-        self, data: Data, marks: Marks, solution: ConeSolution
-    ) -> tuple[Program, Array]:
+    def _linearize(self, data: Data, marks: Marks, solution: ConeSolution) -> tuple[Program, Array]:
         """The program with, of two coinciding bounds, only the one that holds; and H."""
         program = self.layout.program(data, marks)
         rows, p = program.rows, self.layout.equalities

@@ -64,7 +64,12 @@ def _with_value(value: Array, derivative: Array) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _reverse(
-    solution_map: SolutionMap, layout: Layout, settings: Settings, data: Data, marks: Marks, start: Any
+    solution_map: SolutionMap,
+    layout: Layout,
+    settings: Settings,
+    data: Data,
+    marks: Marks,
+    start: Any,
 ) -> engine.Solved:
     return solution_map(layout, settings, data, marks, start)
 
@@ -73,10 +78,15 @@ _Residuals = tuple[Data, Marks, ConeSolution, Factorization]
 
 
 def _reverse_forward(
-    solution_map: SolutionMap, layout: Layout, settings: Settings, data: Data, marks: Marks, start: Any
+    solution_map: SolutionMap,
+    layout: Layout,
+    settings: Settings,
+    data: Data,
+    marks: Marks,
+    start: Any,
 ) -> tuple[engine.Solved, _Residuals]:
     # The map itself is called, not the solver, so that this rule can be differentiated again.
-    solved = _reverse(solution_map, layout, settings, data, marks, start)
+    solved: Any = _reverse(solution_map, layout, settings, data, marks, start)
     regular = _neutral_where_failed(solved.solution)
     rule = KKTRule(layout, settings)
     factorization = rule.factorize(data, marks, regular, solved.scaling)
@@ -124,7 +134,12 @@ _reverse.defvjp(_reverse_forward, _reverse_backward)
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def _forward(
-    solution_map: SolutionMap, layout: Layout, settings: Settings, data: Data, marks: Marks, start: Any
+    solution_map: SolutionMap,
+    layout: Layout,
+    settings: Settings,
+    data: Data,
+    marks: Marks,
+    start: Any,
 ) -> engine.Solved:
     return solution_map(layout, settings, data, marks, start)
 
@@ -158,17 +173,18 @@ def _forward_rule(
 
     one = jnp.ones((), x.dtype)
     slope = value_cotangent(data, regular, one)
-    dvalue = sum(jax.tree.leaves(jax.tree.map(lambda a, b: jnp.sum(a * b), slope, change)))
+    products = jax.tree.map(lambda a, b: jnp.sum(a * b), slope, change)
+    dvalue = jax.tree.reduce(jnp.add, products)
     zero = jnp.zeros((), x.dtype)
     tangent = (dx, jnp.where(present, dz, 0), ds, dvalue)
     if settings.failed_gradient == "nan":
         tangent = jax.tree.map(lambda v: jnp.where(failed, jnp.nan, v), tangent)
     dx, dz, ds, dvalue = tangent
-    integer = np.zeros((), jax.dtypes.float0)
+    integer: Any = np.zeros((), jax.dtypes.float0)
     scaling = jax.tree.map(jnp.zeros_like, solved.scaling)
     return solved, engine.Solved(ConeSolution(
         x=dx, y=dz, s=ds, objective=dvalue, dual_objective=dvalue,
-        status=integer, iterations=integer,  # type: ignore[arg-type]
+        status=integer, iterations=integer,
         primal_residual=zero, dual_residual=zero, gap=zero,
     ), scaling)  # fmt: skip
 

@@ -37,9 +37,7 @@ def unit_point(program: Program, cone: Product) -> Iterate:
     return Iterate(u=u, s=unit, tau=one, kappa=one)
 
 
-def least_squares_point(
-    program: Program, cone: Product, constant: Array, offset: Array
-) -> Iterate:
+def least_squares_point(program: Program, cone: Product, constant: Array, offset: Array) -> Iterate:
     """Cold start from solutions of the KKT system with the identity as scaling (Mehrotra 1992).
 
     `constant` solves it for the right-hand side (-q, b) and `offset` for (0, b). With a quadratic

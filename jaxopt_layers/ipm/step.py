@@ -132,13 +132,14 @@ class _Newton:
         u = parts[1] + dtau * parts[0]
         _, dz = program.split(u)
         return Iterate(
-            u=u, s=-shift - self.hessian * dz, tau=dtau, kappa=-(kappa_shift + kappa * dtau) * inverse
+            u=u,
+            s=-shift - self.hessian * dz,
+            tau=dtau,
+            kappa=-(kappa_shift + kappa * dtau) * inverse,
         )
 
 
-def _longest_step(
-    program: Program, cone: Product, iterate: Iterate, direction: Iterate
-) -> Array:
+def _longest_step(program: Program, cone: Product, iterate: Iterate, direction: Iterate) -> Array:
     """The longest step that keeps s, z, tau and kappa in their cones."""
     _, z = program.split(iterate.u)
     _, dz = program.split(direction.u)

@@ -46,9 +46,7 @@ def inverse_factor(matrix: Array, unroll: bool = True) -> Array:
 _Blocks: TypeAlias = "Array | tuple[_Blocks, Array, _Blocks]"
 
 
-def _recurse(
-    matrix: Array, eliminate: Callable[[Array], Array]
-) -> tuple[_Blocks, Array]:
+def _recurse(matrix: Array, eliminate: Callable[[Array], Array]) -> tuple[_Blocks, Array]:
     """L in blocks, and its inverse."""
     size = matrix.shape[0]
     if size <= _LEAF:
@@ -115,7 +113,9 @@ def _invert_lower(factor: Array) -> Array:
     blocks = 2**levels
     width = -(-size // blocks)
     padding = width * blocks - size
-    identity = jnp.where((jnp.arange(size + padding) < size)[None, :], 0, jnp.eye(size + padding, dtype=dtype))
+    identity = jnp.where(
+        (jnp.arange(size + padding) < size)[None, :], 0, jnp.eye(size + padding, dtype=dtype)
+    )
     padded = jnp.pad(factor, ((0, padding), (0, padding))) + identity
 
     def block(row: int, column: int) -> Array:

@@ -38,7 +38,9 @@ class DualForm:
     def factor(self, system: System, unroll: bool = True) -> DualFactor:
         program, rows = system.program, system.program.rows
         count, dtype = rows.dense_count, system.hessian.dtype
-        weights = jnp.concatenate([jnp.zeros(count, dtype), 1 / (system.hessian[count:] + system.regularization)])
+        weights = jnp.concatenate(
+            [jnp.zeros(count, dtype), 1 / (system.hessian[count:] + system.regularization)]
+        )
         diagonal = rows.bound_diagonal(weights)
         if program.quadratic is not None:
             diagonal = diagonal + program.quadratic_scale * program.quadratic
@@ -48,7 +50,8 @@ class DualForm:
         if not count:
             return DualFactor(weights, diagonal, None)
         dense, transposed = rows.dense, rows.dense_transposed
-        assert dense is not None and transposed is not None
+        assert dense is not None
+        assert transposed is not None
         column_weights = 1 / diagonal if rows.free is None else rows.free / diagonal
         gram = matmul(dense * column_weights[None, :], transposed)
         if rows.active is not None:

@@ -1,8 +1,8 @@
 """The KKT system condensed to the variables: one Cholesky of order n, one of order p.
 
-With the inequality rows G eliminated, ``W = diag(1 / (hessian + reg))`` on them and a multiple of the equality
-rows added to themselves (an augmented Lagrangian, exact for any rho, so that directions which only the
-equality rows see are not left to the regularization alone),
+With the inequality rows G eliminated, ``W = diag(1 / (hessian + reg))`` on them, and a multiple of the
+equality rows added to themselves (an augmented Lagrangian, exact for any rho, so that directions which
+only the equality rows see are not left to the regularization alone),
 
     C = P + G'WG + rho A'A + reg I,      [C   A'  ] [dx]   [t ]
                                          [A  -reg ] [dy] = [ry],
@@ -47,7 +47,9 @@ class PrimalForm:
         program, rows = system.program, system.program.rows
         p, n = rows.equalities, rows.variables
         dtype = system.hessian.dtype
-        weights = jnp.concatenate([jnp.full(p, _RHO, dtype), 1 / (system.hessian[p:] + system.regularization)])
+        weights = jnp.concatenate(
+            [jnp.full(p, _RHO, dtype), 1 / (system.hessian[p:] + system.regularization)]
+        )
 
         diagonal = rows.bound_diagonal(weights)
         matrix = None
@@ -75,9 +77,7 @@ class PrimalForm:
             transposed = transposed * rows.free[:, None]
         coupling = matmul(inverse, transposed)
         gram = (1 - _RHO * system.regularization) * matmul(coupling.T, coupling)
-        schur = inverse_factor(
-            regularize(gram, jnp.zeros(p, dtype), system.regularization), unroll
-        )
+        schur = inverse_factor(regularize(gram, jnp.zeros(p, dtype), system.regularization), unroll)
         return PrimalFactor(weights, inverse, coupling, schur)
 
     def solve(self, system: System, factor: PrimalFactor, right: Array) -> Array:
