@@ -78,6 +78,11 @@ class ConstraintRows:
         middle = first + (n if self.lower else 0)
         return z[..., :first], z[..., first:middle], z[..., middle:]
 
+    def bound_parts(self, z: Array) -> list[Array]:
+        """What each kind of bound that is there contributes to the transposed product, but for sign."""
+        _, lower, upper = self.split(_mask(z, self.active))
+        return [lower] * self.lower + [upper] * self.upper
+
     def bound_diagonal(self, weights: Array) -> Array:
         """The diagonal that the bound rows add to ``rows' diag(weights) rows``."""
         _, lower, upper = self.split(_mask(weights, self.active))

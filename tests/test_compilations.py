@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import jaxopt_layers as jl
+from jaxopt_layers import Status
 from tests.helpers.problems import random_qp, stack
 
-ORDER = ("Q", "q", "A", "b", "G", "h")
 _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 _durations = []
 
@@ -36,30 +36,30 @@ def compilations():
     found.extend(_durations[start:])
 
 
-def batch(seed, size=4):
-    rng = np.random.default_rng(seed)
-    data = stack([random_qp(rng, 3, 2, 1, active=1) for _ in range(size)]).data
-    return [data[name] for name in ORDER]
-
-
 def single(seed):
-    return [array[0] for array in batch(seed, 1)]
+    """A vector to project, and the upper bound of the box."""
+    return tuple(np.random.default_rng(seed).uniform(0.5, 2, size=(2, 3)))
+
+
+def batch(seed, size=4):
+    return tuple(np.random.default_rng(seed).uniform(0.5, 2, size=(2, size, 3)))
+
+
+def solve(point, upper):
+    return jl.solve_qp(np.ones(3), -point, lower=-1.0, upper=upper)
 
 
 def loss(*arguments):
-    solution = jl.solve_qp(*arguments)
+    solution = solve(*arguments)
     return jnp.sum(solution.x) + solution.objective
 
 
-INFEASIBLE = [np.eye(3), np.ones(3), np.zeros((1, 3)), np.ones(1), np.zeros((2, 3)), np.ones(2)]
 FUNCTIONS = {
-    "jit": (jax.jit(jl.solve_qp), single),
-    "jit of grad": (jax.jit(jax.grad(loss, range(6))), single),
-    "jit of vmap": (jax.jit(jax.vmap(jl.solve_qp)), batch),
-    "jit of vmap of grad": (jax.jit(jax.vmap(jax.value_and_grad(loss, range(6)))), batch),
-    "no jit": (jl.solve_qp, single),
-    "grad without jit": (jax.grad(loss, range(6)), single),
-    "vmap without jit": (jax.vmap(jl.solve_qp), batch),
+    "jit": (jax.jit(solve), single),
+    "jit of vmap": (jax.jit(jax.vmap(solve)), batch),
+    "jit of vmap of grad": (jax.jit(jax.vmap(jax.value_and_grad(loss, (0, 1)))), batch),
+    "no jit": (solve, single),
+    "grad without jit": (jax.grad(loss, (0, 1)), single),
 }
 
 
@@ -77,22 +77,28 @@ def test_new_data_of_the_same_shapes(function, data):
 
 def test_failures_and_non_finite_data_compile_nothing():
     function = FUNCTIONS["jit"][0]
-    function(*single(0))
-    with_nan = single(0)
-    with_nan[1] = with_nan[1] * np.nan
+    point, upper = single(0)
+    function(point, upper)
     with compilations() as compiled:
-        statuses = [int(function(*data).status) for data in (single(2), INFEASIBLE, with_nan)]
+        cases = [
+            (point, upper),
+            (point, upper - 5),
+            (point * np.nan, upper),
+            (point, upper * np.inf),
+        ]
+        statuses = [Status(int(function(*case).status)) for case in cases]
     assert not compiled
-    assert statuses == [jl.Status.SOLVED, jl.Status.PRIMAL_INFEASIBLE, jl.Status.INVALID_INPUT]
+    S = Status
+    assert statuses == [S.SOLVED, S.PRIMAL_INFEASIBLE, S.INVALID_INPUT, S.SOLVED]
 
 
 def test_equal_settings_share_a_program():
     """Settings are static: equal ones hit the cache, others make a new program."""
 
-    def solve(q, settings):
+    def unconstrained(q, settings):
         return jl.solve_qp(np.ones(2), q, settings=settings).x
 
-    function, q = jax.jit(solve, static_argnames="settings"), np.ones(2)
+    function, q = jax.jit(unconstrained, static_argnames="settings"), np.ones(2)
     function(q, settings=jl.Settings(tolerance=1e-6))
     with compilations() as compiled:
         function(q, settings=jl.Settings(tolerance=1e-6))
@@ -105,23 +111,29 @@ def test_equal_settings_share_a_program():
 
 def test_a_training_loop_compiles_one_program():
     @jax.jit
-    def update(q, data):
-        gradient = jax.grad(lambda q: jnp.sum(jl.solve_qp(data[0], q, *data[1:]).x ** 2))(q)
-        return q - 0.1 * gradient
+    def update(point, upper):
+        return point - 0.1 * jax.grad(loss)(point, upper)
 
-    Q, q, *rest = (jnp.asarray(array) for array in single(0))
-    update(q, [Q, *rest])
+    point, upper = map(jnp.asarray, single(0))
+    point = update(point, upper)
     with compilations() as compiled:
         for _ in range(5):
-            q = update(q, [Q, *rest])
+            point = update(point, upper)
     assert not compiled
 
 
 def test_compile_time_of_vmapped_value_and_grad(record_property):
-    """Recorded; the bound only tells a program that explodes from one that doesn't."""
-    data = batch(0, 128)
+    """Recorded; the bounds only tell a program that explodes from one that doesn't."""
+    rng = np.random.default_rng(0)
+    data = stack([random_qp(rng, 10, 10, 5) for _ in range(128)]).data
+
+    def value(Q, q, A, b, G, h):
+        solution = jl.solve_qp(Q, q, A, b, G, h)
+        return jnp.sum(solution.x) + solution.objective
+
+    function = jax.jit(jax.vmap(jax.value_and_grad(value, range(6))))
     start = time.process_time()
-    lowered = jax.jit(jax.vmap(jax.value_and_grad(loss, range(6)))).lower(*data)
+    lowered = function.lower(*[data[name] for name in ("Q", "q", "A", "b", "G", "h")])
     traced = time.process_time()
     lowered.compile()
     record_property("trace_cpu_seconds", traced - start)

@@ -89,7 +89,7 @@ class TestThousandRandomProblems:
         """A few can't be brought to 1e-5 in single precision, but to what is checked below."""
         (value, solution), gradient = solved
         assert np.all(solution.status <= Status.ALMOST_SOLVED)
-        assert np.mean(solution.status == Status.SOLVED) >= 0.95
+        assert np.mean(solution.status == Status.SOLVED) >= 0.9
         assert_float32([value, gradient, *(getattr(solution, name) for name in FLOATS)])
 
     def test_residuals_in_double_precision(self, thousand, solved):

@@ -56,7 +56,7 @@ def test_gradients_are_the_central_paths(rng, cotangents):
 
 
 def test_objective_is_the_barriers(cotangents):
-    """The value's gradient is the Lagrangian's at the point: that of the barrier problem's value."""
+    """The value's gradient is the Lagrangian's at the point: the barrier problem's value's."""
     gradients = compiled.pull(DATA, cotangents, smoothed(MU))[1]
     point = central_path_qp(DATA, MU)
     want = {"q": point["x"], "b": -point["y"], "h": -point["z"], "lower": point["z_lower"]}
@@ -68,7 +68,7 @@ def test_objective_is_the_barriers(cotangents):
 
 def test_values_stay_exact(cotangents):
     """Smoothing changes derivatives only."""
-    values = compiled.pull(DATA, cotangents, smoothed(MU))[0]
+    values = compiled.named(compiled.pull(DATA, cotangents, smoothed(MU))[0])
     exact = compiled.named(compiled.solve(DATA))
     for name in OUTPUTS:
         np.testing.assert_allclose(values[name], exact[name], rtol=1e-12, atol=1e-12)
@@ -129,7 +129,7 @@ def test_no_inequalities(rng):
 
 
 def test_redundant_rows(rng):
-    """Where equality rows repeat, x, z and s of the point are unique, and so are their gradients."""
+    """Where equality rows repeat, x, z and s are unique, and so are their gradients."""
     data = CASES["redundant"].data
     given = random_cotangents(rng, compiled.shapes(data))
     gradients = compiled.pull(data, given, smoothed(MU))[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,10 +40,14 @@ class Product:
         return _join([cone.unit(dtype) for cone in self.cones], dtype)
 
     def margin(self, v: Array) -> Array:
-        return self._smallest(lambda cone, part: cone.margin(part), v)
+        smallest = jnp.array(jnp.inf, v.dtype)
+        for cone, part in zip(self.cones, self.split(v), strict=True):
+            smallest = jnp.minimum(smallest, cone.margin(part))
+        return smallest
 
     def rectify_scaling(self, rows: Array) -> Array:
-        return self._each(lambda cone, part: cone.rectify_scaling(part), rows)
+        parts = zip(self.cones, self.split(rows), strict=True)
+        return _join([cone.rectify_scaling(part) for cone, part in parts], rows.dtype)
 
     def scaling(self, s: Array, z: Array) -> list[Any]:
         parts = zip(self.cones, self.split(s), self.split(z), strict=True)
@@ -69,7 +72,11 @@ class Product:
         return _join(shifts, s.dtype)
 
     def max_step(self, s: Array, z: Array, ds: Array, dz: Array) -> Array:
-        return self._smallest(lambda cone, *parts: cone.max_step(*parts), s, z, ds, dz)
+        vectors = zip(*(self.split(v) for v in (s, z, ds, dz)), strict=True)
+        longest = jnp.array(jnp.inf, s.dtype)
+        for cone, parts in zip(self.cones, vectors, strict=True):
+            longest = jnp.minimum(longest, cone.max_step(*parts))
+        return longest
 
     def central_pair(self, v: Array, mu: Array) -> tuple[Array, Array]:
         pairs = [
@@ -77,16 +84,6 @@ class Product:
             for cone, part in zip(self.cones, self.split(v), strict=True)
         ]
         return _join([s for s, _ in pairs], v.dtype), _join([z for _, z in pairs], v.dtype)
-
-    def _each(self, function: Callable[..., Array], *vectors: Array) -> Array:
-        parts = zip(self.cones, *(self.split(v) for v in vectors), strict=True)
-        return _join([function(*part) for part in parts], vectors[0].dtype)
-
-    def _smallest(self, function: Callable[..., Array], *vectors: Array) -> Array:
-        smallest = jnp.array(jnp.inf, vectors[0].dtype)
-        for part in zip(self.cones, *(self.split(v) for v in vectors), strict=True):
-            smallest = jnp.minimum(smallest, function(*part))
-        return smallest
 
 
 def orthant_product(equalities: int, inequalities: int) -> Product:

@@ -24,7 +24,9 @@ from jaxopt_layers.status import Status
 
 # The linear solves are refined once a step leaves this much more residual than it should have.
 _LINEAR_ERROR = 0.1
-# Iterations without a better iterate, and the shortest step, after which a problem is given up.
+# Iterations without a better iterate, once near a solution, and the shortest step, after which a
+# problem is given up.
+_NEAR = 1e-3
 _PATIENCE = 12
 _SHORTEST_STEP = 1e-7
 # How the regularization grows when a factorization breaks down, and where that ends.
@@ -116,7 +118,8 @@ def _judge(
     measured = Measure(*vector)
     finite = jnp.isfinite(jnp.sum(reached.equations) + reached.gap)
     better = finite & (measured.worst < Measure(*floats.best.measured).worst)
-    stalled = jnp.where(better, 0, progress.stalled + 1)
+    near = Measure(*floats.best.measured).worst < _NEAR
+    stalled = jnp.where(better | ~near, 0, progress.stalled + 1)
     # Convergence is superlinear in the end: one or two more steps buy the accuracy that derivatives
     # need, which suffer from every multiplier that is not yet small against its slack.
     solved = measured.worst <= limits.tolerance

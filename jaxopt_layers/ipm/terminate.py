@@ -52,8 +52,11 @@ def measure(program: Program, scaling: Scaling, iterate: Iterate, terms: Terms) 
     primal_unit = 1 / scaling.rows if active is None else active / scaling.rows
 
     linear, offset = program.linear * tau, program.offset * tau
-    parts = [terms.quadratic_x, terms.rows_z, linear]
-    norms = norm_inf(jnp.stack([sum(parts[1:], parts[0]), *parts]) * dual_unit[None, :])
+    # R'z is compared by its parts, which may be large and cancel: dense rows, lower and upper bounds.
+    bounds = program.rows.bound_parts(program.split(iterate.u)[1])
+    parts = [terms.quadratic_x, terms.rows_z, linear, *bounds]
+    residual = terms.quadratic_x + terms.rows_z + linear
+    norms = norm_inf(jnp.stack([residual, *parts]) * dual_unit[None, :])
     dual, quadratic_x, rows_z = norms[0], norms[1], norms[2]
     dual_size = jnp.max(norms[1:])
     cone_part = terms.rows_x + iterate.s

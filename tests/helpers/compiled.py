@@ -33,13 +33,17 @@ def solve_batch(data: dict[str, Any], settings: jl.Settings = DEFAULT) -> jl.QPS
 
 
 def _pull(data: dict[str, Any], cotangents: dict[str, Any], settings: jl.Settings) -> Any:
-    outputs, pullback = jax.vjp(partial(solve_named, settings=settings), data)
-    return outputs, jax.vmap(lambda cotangent: pullback(cotangent)[0])(cotangents)
+    def outputs(data: dict[str, Any]) -> tuple[dict[str, jax.Array], jl.QPSolution]:
+        solution = solve(data, settings)
+        return {name: getattr(solution, name) for name in OUTPUTS}, solution
+
+    _, pullback, solution = jax.vjp(outputs, data, has_aux=True)
+    return solution, jax.vmap(lambda cotangent: pullback(cotangent)[0])(cotangents)
 
 
 @partial(jax.jit, static_argnames="settings")
 def pull(data: Data, cotangents: dict[str, Any], settings: jl.Settings = DEFAULT) -> Any:
-    """Outputs by name, and the gradients by input for a stack of cotangents."""
+    """The record, and the gradients by input for a stack of cotangents."""
     return _pull(data, cotangents, settings)
 
 

@@ -66,9 +66,9 @@ def random_qp(
 
     x, the active set and its multipliers are drawn first and q, h, b and the bounds computed, so
     that the solution is strictly complementary (multipliers and slacks of at least MARGIN) and the
-    active rows are independent: the solution map is smooth there. `active` constraints of the m rows
-    and 2n bounds hold with equality (by default a random number up to n - p); n - p of them make
-    the solution of a linear program (`quadratic=None`) unique.
+    active rows are independent: the solution map is smooth there. `active` constraints of the m
+    rows and 2n bounds hold with equality (by default a random number up to n - p); n - p of them
+    make the solution of a linear program (`quadratic=None`) unique.
     """
     candidates = m + (n if bounds else 0)
     if active is None:
