@@ -66,16 +66,18 @@ class Product:
     ) -> Array:
         vectors = zip(*(self.split(v) for v in (s, z, ds, dz)), strict=True)
         shifts = [
-            cone.combined_shift(part, *parts, target)
-            for cone, part, parts in zip(self.cones, scaling, vectors, strict=True)
+            cone.combined_shift(part, s_part, z_part, ds_part, dz_part, target)
+            for cone, part, (s_part, z_part, ds_part, dz_part) in zip(
+                self.cones, scaling, vectors, strict=True
+            )
         ]
         return _join(shifts, s.dtype)
 
     def max_step(self, s: Array, z: Array, ds: Array, dz: Array) -> Array:
         vectors = zip(*(self.split(v) for v in (s, z, ds, dz)), strict=True)
         longest = jnp.array(jnp.inf, s.dtype)
-        for cone, parts in zip(self.cones, vectors, strict=True):
-            longest = jnp.minimum(longest, cone.max_step(*parts))
+        for cone, (s_part, z_part, ds_part, dz_part) in zip(self.cones, vectors, strict=True):
+            longest = jnp.minimum(longest, cone.max_step(s_part, z_part, ds_part, dz_part))
         return longest
 
     def central_pair(self, v: Array, mu: Array) -> tuple[Array, Array]:
