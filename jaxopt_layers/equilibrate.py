@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxopt_layers.cones import Product
-from jaxopt_layers.matrix import norm_inf
+from jaxopt_layers.matrix import constant_like, norm_inf
 from jaxopt_layers.problem import Program
 from jaxopt_layers.rows import ConstraintRows
 
@@ -87,11 +87,13 @@ def scale(program: Program, scaling: Scaling) -> Program:
 def _ruiz(quadratic: Array | None, rows: ConstraintRows, passes: int) -> tuple[Array, Array]:
     """D and the dense rows' part of E: at most `passes` passes, fewer once all is balanced."""
     dense, dtype = rows.dense, rows.dtype
+    matrices = [jnp.ravel(matrix)[:1] for matrix in (quadratic, dense) if matrix is not None]
+    anchor = jnp.sum(jnp.concatenate(matrices)) if matrices else jnp.zeros((), dtype)
     start = _Balance(
-        columns=jnp.ones(rows.variables, dtype),
-        dense_rows=jnp.ones(rows.dense_count, dtype),
-        imbalance=jnp.array(jnp.inf, dtype),
-        passes=jnp.array(0, jnp.int32),
+        columns=constant_like(jnp.ones(rows.variables, dtype), anchor, dtype),
+        dense_rows=constant_like(jnp.ones(rows.dense_count, dtype), anchor, dtype),
+        imbalance=constant_like(jnp.inf, anchor, dtype),
+        passes=constant_like(0, anchor, jnp.int32),
     )
 
     def unbalanced(state: _Balance) -> Array:

@@ -10,9 +10,21 @@ from functools import partial
 
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 #: Matrix product in full precision also where the hardware has a faster, less exact one.
 matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+
+
+def constant_like(value: Array | float, reference: Array, dtype: DTypeLike) -> Array:
+    """A constant that depends on a reference (in no value, unless it is NaN).
+
+    Under `jax.shard_map` the carry of a loop must vary over the mesh as its body makes it vary: a bare
+    constant does not.
+    """
+    anchor = jnp.ravel(reference)[:1].sum()
+    zero = jnp.where(anchor == anchor, 0, 0).astype(dtype)
+    return jnp.asarray(value, dtype) + zero
 
 
 def dot(a: Array, b: Array) -> Array:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_layers.matrix import symmetric_product
@@ -33,6 +34,15 @@ class Program:
     rows: ConstraintRows
     offset: Array
     constant: Array
+
+    @property
+    def anchor(self) -> Array:
+        """A number that depends on all of the data: what a loop's constants are made to vary with."""
+        rows = self.rows
+        arrays = [self.quadratic, self.quadratic_scale, self.linear, self.offset, self.constant]
+        arrays += [rows.dense, rows.active, rows.free]
+        firsts = [jnp.ravel(array)[:1] for array in arrays if array is not None]
+        return jnp.sum(jnp.concatenate(firsts))
 
     def split(self, u: Array) -> tuple[Array, Array]:
         """x and z of joined vectors (x, z), for one (n + rows,) or a stack."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -89,6 +90,14 @@ def solve_qp(
     """
     check_settings(_OWNER, settings)
     arguments = _QuadraticProgram.checked(Q, q, A, b, G, h, lower, upper)
+    if init is not None:
+        arguments.check_init(init)
+    return _solve(arguments, init, settings)
+
+
+@partial(jax.jit, static_argnums=2)
+def _solve(arguments: _QuadraticProgram, init: QPSolution | None, settings: Settings) -> QPSolution:
+    """Compiled as a whole, so that calls outside of `jax.jit` compile once for their shapes, too."""
     layout, data, marks = arguments.program()
     warm = None if init is None else arguments.warm_start(init)
     solution = implicit.solve(layout, settings, data, marks, warm)
@@ -114,6 +123,7 @@ def solve_qp(
     )
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _QuadraticProgram:
     """The arguments, of one dtype and of shapes that fit each other."""
@@ -201,23 +211,31 @@ class _QuadraticProgram:
         assert n > 0
         return layout, data, marks
 
-    def warm_start(self, init: QPSolution) -> WarmStart:
-        """The parts of a previous solution that the engine starts from."""
+    def check_init(self, init: QPSolution) -> None:
+        """A previous solution is one of this problem's shapes."""
         if not isinstance(init, QPSolution):
             raise TypeError(
                 f"{_OWNER}: `init` must be a QPSolution, as solve_qp returns it; got"
                 f" {type(init).__name__}."
             )
-        n, dtype = self.q.shape[0], self.q.dtype
-        wanted = {
+        for name, size in self._sizes().items():
+            value = as_array(_OWNER, f"init.{name}", getattr(init, name))
+            check_shape(_OWNER, f"init.{name}", value, (size,), "of this problem")
+
+    def _sizes(self) -> dict[str, int]:
+        n, m = self.q.shape[0], 0 if self.h is None else self.h.shape[0]
+        return {
             "x": n,
             "y": 0 if self.b is None else self.b.shape[0],
-            "z": 0 if self.h is None else self.h.shape[0],
+            "z": m,
+            "s": m,
             "z_lower": 0 if self.lower is None else n,
             "z_upper": 0 if self.upper is None else n,
         }
-        for name, size in wanted.items():
-            check_shape(_OWNER, f"init.{name}", getattr(init, name), (size,), "of this problem")
+
+    def warm_start(self, init: QPSolution) -> WarmStart:
+        """The parts of a previous solution that the engine starts from."""
+        dtype, wanted = self.q.dtype, self._sizes()
         x = init.x.astype(dtype)
         slacks = [jnp.zeros(wanted["y"], dtype), init.s.astype(dtype)]
         if self.lower is not None:
@@ -256,9 +274,12 @@ def _check_argument(name: str, array: Array, arrays: dict[str, Array], n: int) -
         letter, vector = ("p", "b") if name == "A" else ("m", "h")
         if arrays[vector].ndim != 1:
             check_shape(_OWNER, vector, arrays[vector], array.shape[:1], f"({letter},)")
-        check_shape(
-            _OWNER, name, array, (array.shape[0] if array.ndim == 2 else 1, n), f"({letter}, n)"
-        )
+        if array.ndim != 2 or array.shape[1] != n:
+            hint = " One call solves one problem: use jax.vmap for a batch."
+            raise ValueError(
+                f"{_OWNER}: `{name}` must have shape ({letter}, n) with n = {n}; got {array.shape}."
+                + (hint if array.ndim == 3 else "")
+            )
     elif name in ("b", "h"):
         letter, matrix = ("p", "A") if name == "b" else ("m", "G")
         check_shape(

@@ -57,8 +57,12 @@ class QPSolution:
     - `x` (n,): primal variable. `y` (p,): multipliers of ``Ax = b``. `z` (m,): of ``Gx <= h``.
       `s` (m,): the slack ``h - Gx``. `z_lower`, `z_upper` (n,) or (0,): of the bounds.
       A problem that is infeasible has the certificate in the duals, an unbounded one in x.
-    - `objective`, `dual_objective`, `status`, `iterations`, `primal_residual`, `dual_residual`, `gap`:
-      as in [`ConeSolution`][].
+    - `objective`, `dual_objective`: their values; +inf both where the problem is infeasible, -inf
+      where it is unbounded.
+    - `status`: a [`Status`][] code (int32). `iterations`: factorizations made (int32).
+    - `primal_residual`, `dual_residual`, `gap`: violations of the constraints and of stationarity and
+      the duality gap, in the user's units, each relative to one plus the largest of what it compares.
+      Not differentiable; infinite where there is a certificate instead of a solution.
     """
 
     x: Array

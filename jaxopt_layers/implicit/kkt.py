@@ -27,7 +27,7 @@ from jaxopt_layers.equilibrate import Scaling, scale
 from jaxopt_layers.implicit.data import Data, Layout, Marks
 from jaxopt_layers.implicit.least_squares import PseudoInverse, pseudo_inverse
 from jaxopt_layers.kkt import System, choose_form, refine, robust_factor
-from jaxopt_layers.matrix import norm_inf
+from jaxopt_layers.matrix import constant_like, norm_inf
 from jaxopt_layers.problem import Program
 from jaxopt_layers.settings import Settings, tolerances
 from jaxopt_layers.solution import ConeSolution
@@ -154,11 +154,12 @@ class KKTRule:
             unattained = norm_inf(state.right - reached)[0] > size
             return _Attempt(u, reached, unattained, state.count + 1)
 
+        anchor = system.program.anchor + right[0] + jnp.sum(system.hessian[:1])
         first = _Attempt(
-            u=jnp.zeros_like(right)[None, :],
-            right=right[None, :],
-            unattained=jnp.ones((), bool),
-            count=jnp.zeros((), jnp.int32),
+            u=constant_like(jnp.zeros_like(right)[None, :], anchor, right.dtype),
+            right=right[None, :] + constant_like(0, anchor, right.dtype),
+            unattained=constant_like(1, anchor, jnp.int32) > 0,
+            count=constant_like(0, anchor, jnp.int32),
         )
         return lax.while_loop(lambda s: s.unattained & (s.count < 2), attempt, first).u[0]
 

@@ -21,7 +21,7 @@ from jaxopt_layers.equilibrate import Scaling
 from jaxopt_layers.ipm.start import WarmStart
 from jaxopt_layers.ipm.state import Iterate, evaluate
 from jaxopt_layers.kkt import Form, System, refined_solve
-from jaxopt_layers.matrix import norm_inf
+from jaxopt_layers.matrix import constant_like, norm_inf
 from jaxopt_layers.problem import Program
 from jaxopt_layers.settings import Settings, tolerances
 
@@ -99,6 +99,9 @@ def central_path_point(
     if rows.free is not None:
         x = x * rows.free
     v = s - z
-    first = _Path(x, v, error(x, v), jnp.ones((), bool), jnp.zeros((), jnp.int32))
+    anchor = program.anchor + x[0] + jnp.sum(v[:1])
+    x, v = (value + constant_like(0, anchor, dtype) for value in (x, v))
+    improving = constant_like(1, anchor, jnp.int32) > 0
+    first = _Path(x, v, error(x, v), improving, constant_like(0, anchor, jnp.int32))
     end = lax.while_loop(unfinished, step, first)
     return point(end.x, end.v)

@@ -35,7 +35,10 @@ def equality_constrained(
     dtype = program.linear.dtype
     one = jnp.ones((), dtype)
     zero_slack = jnp.zeros_like(program.offset)
-    system = System(program, zero_slack, jnp.array(limits.regularization, dtype))
+    # Refinement makes up for more regularization than the loop uses, and a singular system, whose
+    # solution is of the order of its inverse, leaves less rounding error.
+    regularization = max(limits.regularization, float(jnp.finfo(dtype).eps) ** 0.4)
+    system = System(program, zero_slack, jnp.array(regularization, dtype))
     factor = form.factor(system)
     right = jnp.concatenate([-program.linear, program.offset])[None, :]
     solved = refined_solve(form, system, factor, right, max(settings.refinement_steps, 1))
@@ -44,7 +47,7 @@ def equality_constrained(
     worst = Measure(*measured).worst
 
     unreachable = right - system.product(solved)
-    for _ in range(3):  # each pass damps the reachable part to a regularization's worth
+    for _ in range(4):  # each pass damps the reachable part to a regularization's worth
         unreachable -= system.product(form.solve(system, factor, unreachable))
     sign = jnp.concatenate([jnp.ones_like(program.linear), -jnp.ones_like(zero_slack)])
     ray = Iterate(u=sign * unreachable[0], s=zero_slack, tau=0 * one, kappa=one)

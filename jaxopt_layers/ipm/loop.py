@@ -17,7 +17,7 @@ from jaxopt_layers.ipm.state import RUNNING, Floats, Point, Progress, Residuals,
 from jaxopt_layers.ipm.step import Step, predictor_corrector_step
 from jaxopt_layers.ipm.terminate import Measure, certificate, measure
 from jaxopt_layers.kkt import Form
-from jaxopt_layers.matrix import norm_inf
+from jaxopt_layers.matrix import constant_like, norm_inf
 from jaxopt_layers.problem import Program
 from jaxopt_layers.settings import Settings, Tolerances
 from jaxopt_layers.status import Status
@@ -78,6 +78,16 @@ def interior_point(
     )
     # The floats travel as one vector: under vmap each array of the carry costs a kernel of its own.
     vector, unravel = ravel_pytree(start.floats)
+    anchor = program.anchor + jnp.where(valid, vector[0], 0)
+    vector = vector + constant_like(0, anchor, vector.dtype)
+    progress = jax.tree.map(
+        lambda v: (
+            v | (constant_like(0, anchor, jnp.int32) > 0)
+            if v.dtype == bool
+            else v + constant_like(0, anchor, v.dtype)
+        ),
+        start.progress,
+    )
 
     def unfinished(carry: tuple[Array, Progress]) -> Array:
         progress = carry[1]
@@ -99,7 +109,7 @@ def interior_point(
         state = _judge(program, scaling, limits, state, step, starting)
         return ravel_pytree(state.floats)[0], state.progress
 
-    vector, progress = lax.while_loop(unfinished, advance, (vector, start.progress))
+    vector, progress = lax.while_loop(unfinished, advance, (vector, progress))
     return _conclude(State(unravel(vector), progress), limits)
 
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxopt_layers.matrix import matmul
+from jaxopt_layers.matrix import constant_like, matmul
 
 # Largest block that is eliminated column by column.
 _LEAF = 12
@@ -140,7 +140,8 @@ def _substitute(factor: Array) -> Array:
     def step(column: Array, work: Array) -> Array:
         return work - strict[:, column][:, None] * work[column][None, :]
 
-    work = lax.fori_loop(0, size - 1, step, jnp.eye(size, dtype=factor.dtype))
+    identity = constant_like(jnp.eye(size, dtype=factor.dtype), factor, factor.dtype)
+    work = lax.fori_loop(0, size - 1, step, identity)
     return work / diagonal[:, None]
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxopt_layers.kkt.system import Form, System
-from jaxopt_layers.matrix import norm_inf
+from jaxopt_layers.matrix import constant_like, norm_inf
 
 
 @jax.tree_util.register_dataclass
@@ -61,11 +61,12 @@ def refine(
             passes=state.passes + 1,
         )
 
+    anchor = system.program.anchor + jnp.sum(right[:, 0] + first[:, 0] + system.hessian[:1].sum())
     start = _Refinement(
-        candidate=first,
-        best=first,
-        error=jnp.full(right.shape[0], jnp.inf, right.dtype),
-        improving=jnp.ones(right.shape[0], bool),
-        passes=jnp.zeros((), jnp.int32),
+        candidate=first + constant_like(0, anchor, right.dtype),
+        best=first + constant_like(0, anchor, right.dtype),
+        error=constant_like(jnp.full(right.shape[0], jnp.inf, right.dtype), anchor, right.dtype),
+        improving=constant_like(jnp.ones(right.shape[0], jnp.int32), anchor, jnp.int32) > 0,
+        passes=constant_like(0, anchor, jnp.int32),
     )
     return lax.while_loop(unfinished, step, start).best

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxopt_layers.kkt.system import Form, System
+from jaxopt_layers.matrix import constant_like
 
 _MORE = 100
 _ATTEMPTS = 4
@@ -36,11 +37,15 @@ def robust_factor(form: Form, system: System) -> tuple[System, Any]:
         return _Attempt(regularization, factor, failed, last.count + 1)
 
     shape = jax.eval_shape(form.factor, system)
+    anchor = system.program.anchor + jnp.sum(system.hessian[:1])
     first = _Attempt(
-        regularization=system.regularization,
-        factor=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape),
-        failed=jnp.ones((), bool),
-        count=jnp.zeros((), jnp.int32),
+        regularization=system.regularization + constant_like(0, anchor, anchor.dtype),
+        factor=jax.tree.map(
+            lambda leaf: constant_like(jnp.zeros(leaf.shape, leaf.dtype), anchor, leaf.dtype),
+            shape,
+        ),
+        failed=constant_like(1, anchor, jnp.int32) > 0,
+        count=constant_like(0, anchor, jnp.int32),
     )
     end = lax.while_loop(lambda last: last.failed & (last.count < _ATTEMPTS), attempt, first)
     return replace(system, regularization=end.regularization), end.factor
