@@ -36,13 +36,18 @@ class Program:
     constant: Array
 
     @property
-    def anchor(self) -> Array:
-        """A number that depends on all of the data: what a loop's constants are made to vary with."""
+    def matrix_anchor(self) -> Array:
+        """A number that depends on all of the matrices: what a loop's constants are made to vary with."""
         rows = self.rows
-        arrays = [self.quadratic, self.quadratic_scale, self.linear, self.offset, self.constant]
-        arrays += [rows.dense, rows.active, rows.free]
+        arrays = [self.quadratic, self.quadratic_scale, rows.dense, rows.active, rows.free]
         firsts = [jnp.ravel(array)[:1] for array in arrays if array is not None]
         return jnp.sum(jnp.concatenate(firsts))
+
+    @property
+    def anchor(self) -> Array:
+        """The same for all of the data."""
+        vectors = self.linear[0] + jnp.sum(self.offset[:1]) + self.constant
+        return self.matrix_anchor + vectors
 
     def split(self, u: Array) -> tuple[Array, Array]:
         """x and z of joined vectors (x, z), for one (n + rows,) or a stack."""

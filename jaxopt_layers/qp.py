@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -276,8 +277,9 @@ def _check_argument(name: str, array: Array, arrays: dict[str, Array], n: int) -
             check_shape(_OWNER, vector, arrays[vector], array.shape[:1], f"({letter},)")
         if array.ndim != 2 or array.shape[1] != n:
             hint = " One call solves one problem: use jax.vmap for a batch."
+            wanted = f"({array.shape[0] if array.ndim == 2 else letter}, {n})"
             raise ValueError(
-                f"{_OWNER}: `{name}` must have shape ({letter}, n) with n = {n}; got {array.shape}."
+                f"{_OWNER}: `{name}` must have shape ({letter}, n) = {wanted}; got {array.shape}."
                 + (hint if array.ndim == 3 else "")
             )
     elif name in ("b", "h"):

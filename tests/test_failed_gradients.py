@@ -1,6 +1,7 @@
 """Gradients of problems that have no solution: zero, or NaN where that is asked for."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 

@@ -121,7 +121,8 @@ def check_unbounded(problem, solution):
     Q = problem.get("Q", np.zeros_like(x))
     np.testing.assert_allclose(Q * x if Q.ndim == 1 else Q @ x, 0, atol=CERTIFICATE)
     if "A" in problem:
-        np.testing.assert_allclose(problem["A"] @ x, 0, atol=CERTIFICATE)
+        rounding = np.finfo(float).eps * np.max(np.abs(problem["A"]) @ np.abs(x))
+        np.testing.assert_allclose(problem["A"] @ x, 0, atol=CERTIFICATE + 4 * rounding)
     if "G" in problem:
         assert np.all((problem["G"] @ x)[np.isfinite(problem["h"])] <= CERTIFICATE)
     assert np.all(x[np.isfinite(problem.get("lower", np.full_like(x, -INF)))] >= -CERTIFICATE)

@@ -115,6 +115,7 @@ def test_coinciding_bounds_are_met_exactly():
     np.testing.assert_allclose(np.maximum(solution.z_lower, solution.z_upper)[fixed], 1, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_bounds_equal_rows():
     """Bounds written as rows of G have the same solution and multipliers."""
     data = CASES["bounds"].data

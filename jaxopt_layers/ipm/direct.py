@@ -5,6 +5,8 @@ The KKT matrix depends on P and A alone, so a batch that shares them shares one 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -35,10 +37,7 @@ def equality_constrained(
     dtype = program.linear.dtype
     one = jnp.ones((), dtype)
     zero_slack = jnp.zeros_like(program.offset)
-    # Refinement makes up for more regularization than the loop uses, and a singular system, whose
-    # solution is of the order of its inverse, leaves less rounding error.
-    regularization = max(limits.regularization, float(jnp.finfo(dtype).eps) ** 0.4)
-    system = System(program, zero_slack, jnp.array(regularization, dtype))
+    system = System(program, zero_slack, jnp.array(limits.regularization, dtype))
     factor = form.factor(system)
     right = jnp.concatenate([-program.linear, program.offset])[None, :]
     solved = refined_solve(form, system, factor, right, max(settings.refinement_steps, 1))
@@ -46,8 +45,13 @@ def equality_constrained(
     measured = measure(program, scaling, point, evaluate(program, point)[1])
     worst = Measure(*measured).worst
 
+    # Each pass damps the reachable part to a regularization's worth. The unreachable part comes back
+    # divided by the regularization, so that a larger one leaves less rounding error.
+    strong = jnp.array(float(jnp.finfo(dtype).eps) ** 0.2, dtype)
+    system = replace(system, regularization=strong)
+    factor = form.factor(system, unroll=False)
     unreachable = right - system.product(solved)
-    for _ in range(4):  # each pass damps the reachable part to a regularization's worth
+    for _ in range(5):
         unreachable -= system.product(form.solve(system, factor, unreachable))
     sign = jnp.concatenate([jnp.ones_like(program.linear), -jnp.ones_like(zero_slack)])
     ray = Iterate(u=sign * unreachable[0], s=zero_slack, tau=0 * one, kappa=one)

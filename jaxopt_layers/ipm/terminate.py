@@ -90,10 +90,17 @@ def measure(program: Program, scaling: Scaling, iterate: Iterate, terms: Terms) 
 
 
 def certificate(measured: Measure, iterate: Iterate, limits: Tolerances) -> Array:
-    """PRIMAL_INFEASIBLE or DUAL_INFEASIBLE where the iterate proves it, else RUNNING."""
+    """PRIMAL_INFEASIBLE or DUAL_INFEASIBLE where the iterate proves it, else RUNNING.
+
+    Where tau has all but vanished, no solution is left to find and ten times the violation will do: a
+    ray on which the KKT matrix is singular gets no purer than the regularization lets it.
+    """
+    rounding = float(jnp.finfo(iterate.tau.dtype).eps) ** 0.5
+    vanished = iterate.tau < 10 * rounding * iterate.kappa
+    limit = jnp.where(vanished, 10, 1) * limits.infeasibility
 
     def proven(fall: Array, violation: Array) -> Array:
-        return (fall > 0) & (violation <= limits.infeasibility * fall)
+        return (fall > 0) & (violation <= limit * fall)
 
     unbounded = proven(measured.fall_primal, measured.violation_primal)
     infeasible = proven(measured.fall_dual, measured.violation_dual)

@@ -37,7 +37,7 @@ def robust_factor(form: Form, system: System) -> tuple[System, Any]:
         return _Attempt(regularization, factor, failed, last.count + 1)
 
     shape = jax.eval_shape(form.factor, system)
-    anchor = system.program.anchor + jnp.sum(system.hessian[:1])
+    anchor = system.program.matrix_anchor + jnp.sum(system.hessian[:1])
     first = _Attempt(
         regularization=system.regularization + constant_like(0, anchor, anchor.dtype),
         factor=jax.tree.map(
