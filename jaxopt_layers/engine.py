@@ -73,7 +73,7 @@ def central_point(program: Program, cone: Product, settings: Settings, optimum: 
         usable=jnp.where(failed, 0, jnp.ones((), x.dtype)),
     )
     iterate = central_path_point(scaled, cone, form, scaling, settings, start)
-    measured = measure(scaled, scaling, iterate, evaluate(scaled, iterate)[1])
+    measured = measure(scaled, scaling, iterate, evaluate(scaled, iterate))
     outcome = Outcome(iterate, measured, solution.status, solution.iterations)
     return Solved(_unscale(program, fixed, scaled, scaling, outcome), scaling)
 

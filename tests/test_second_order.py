@@ -107,6 +107,7 @@ def test_hessian_product_is_a_difference_of_gradients(rng):
     assert_trees_near(product, difference, F64.second)
 
 
+@pytest.mark.slow
 def test_jacobian_of_gradient():
     """jax.jacrev of jax.grad gives the whole Hessian in G and Q, and it is symmetric."""
 

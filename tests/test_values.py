@@ -20,7 +20,7 @@ SIZES = {
     "linear": (6, 9, 2, {"active": 4, "quadratic": None}),
     "large": (30, 30, 8, {}),
 }
-SLOW_SIZES = ("box", "tall", "linear", "large")
+SLOW_SIZES = ("small", "box", "tall", "linear", "large")
 
 
 def error(got, want):

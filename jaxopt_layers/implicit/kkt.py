@@ -17,6 +17,7 @@ The optimal value needs no linear system: its derivative is that of the Lagrangi
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -63,7 +64,7 @@ class KKTRule:
         """
         arguments = (data, marks, solution, scaling)
         data, marks, solution, scaling = lax.stop_gradient(arguments)
-        program, hessian = self._linearize(data, marks, solution)
+        program, hessian = self._linearize(data, marks, (solution.y, solution.s))
         scaled = scale(program, scaling)
         hessian = hessian * scaling.rows * scaling.rows / scaling.objective
         limits = tolerances(self.settings, hessian.dtype)
@@ -79,36 +80,41 @@ class KKTRule:
         marks: Marks,
         solution: ConeSolution,
         factorization: Factorization,
-        right: tuple[Array, Array],
-    ) -> tuple[Array, Array]:
+        right: Array,
+    ) -> Array:
         """Solve the symmetric system for one right-hand side, differentiably in all but the factor."""
-        program, hessian = self._linearize(data, marks, solution)
+        pair = (solution.y, solution.s)
+        if self.settings.derivative.mode == "reverse":
+            solved: Any = _solve_reverse(self, data, marks, pair, factorization, right)
+            return solved
+        return lax.custom_linear_solve(
+            lambda u: self._product(data, marks, pair, u),
+            right,
+            lambda _, rhs: self._solve_scaled(factorization, rhs),
+            symmetric=True,
+        )
 
-        n = data.linear.shape[0]
+    def _product(self, data: Data, marks: Marks, pair: tuple[Array, Array], u: Array) -> Array:
+        """The system's matrix times u, in the user's units."""
+        program, hessian = self._linearize(data, marks, pair)
+        dx, dz = program.split(u)
+        top = program.quadratic_product(dx) + program.rows.transposed_product(dz)
+        return jnp.concatenate([top, program.rows.product(dx) - hessian * dz])
 
-        def product(u: Array) -> Array:
-            top = program.quadratic_product(u[:n]) + program.rows.transposed_product(u[n:])
-            return jnp.concatenate([top, program.rows.product(u[:n]) - hessian * u[n:]])
-
-        def solver(_: Any, rhs: Array) -> Array:
-            return self._solve_scaled(factorization, rhs)
-
-        # One array for both sides: the transpose rule of custom_linear_solve wants all of the
-        # right-hand side to be differentiated, or none of it.
-        u = lax.custom_linear_solve(product, jnp.concatenate(right), solver, symmetric=True)
-        return u[:n], u[n:]
-
-    def _linearize(self, data: Data, marks: Marks, solution: ConeSolution) -> tuple[Program, Array]:
+    def _linearize(
+        self, data: Data, marks: Marks, pair: tuple[Array, Array]
+    ) -> tuple[Program, Array]:
         """The program with, of two coinciding bounds, only the one that holds; and H."""
         program = self.layout.program(data, marks)
         rows, p = program.rows, self.layout.equalities
-        s, z = solution.s[p:], solution.y[p:]
+        duals, slacks = pair
+        s, z = slacks[p:], duals[p:]
         if rows.active is None:
-            return program, jnp.zeros_like(solution.s)
+            return program, jnp.zeros_like(slacks)
         active = rows.active
         if rows.lower and rows.upper:
             _, lower, upper = rows.split(data.offset)
-            _, lower_dual, upper_dual = rows.split(solution.y)
+            _, lower_dual, upper_dual = rows.split(duals)
             dense_active, lower_active, upper_active = rows.split(active)
             coincide = (-lower == upper) & (lower_active > 0) & (upper_active > 0)
             upper_holds = upper_dual > lower_dual
@@ -162,6 +168,38 @@ class KKTRule:
             count=constant_like(0, anchor, jnp.int32),
         )
         return lax.while_loop(lambda s: s.unattained & (s.count < 2), attempt, first).u[0]
+
+
+# Not lax.custom_linear_solve, which (jax 0.10) can't be lowered under shard_map.
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _solve_reverse(
+    rule: KKTRule,
+    data: Data,
+    marks: Marks,
+    pair: tuple[Array, Array],
+    factorization: Factorization,
+    right: Array,
+) -> Array:
+    return rule._solve_scaled(factorization, right)
+
+
+def _solve_reverse_forward(
+    rule: KKTRule, data: Data, marks: Marks, pair: Any, factorization: Factorization, right: Array
+) -> tuple[Array, Any]:
+    u: Any = _solve_reverse(rule, data, marks, pair, factorization, right)
+    return u, (data, marks, pair, factorization, u)
+
+
+def _solve_reverse_backward(rule: KKTRule, residuals: Any, cotangent: Array) -> Any:
+    """K u = r and K symmetric: with K w = g, the cotangent of r is w and that of K is -w u'."""
+    data, marks, pair, factorization, u = residuals
+    w: Any = _solve_reverse(rule, data, marks, pair, factorization, cotangent)
+    _, pull = jax.vjp(lambda data, pair: rule._product(data, marks, pair, u), data, pair)
+    data_cotangent, pair_cotangent = pull(-w)
+    return data_cotangent, None, pair_cotangent, None, w
+
+
+_solve_reverse.defvjp(_solve_reverse_forward, _solve_reverse_backward)
 
 
 @jax.tree_util.register_dataclass

@@ -113,8 +113,9 @@ def _reverse_backward(
     gs = jnp.where(is_slack, cotangent.s, 0)
 
     rows = layout.program(data, marks).rows
-    right = (gx - rows.transposed_product(gs), gz)
-    u1, u2 = KKTRule(layout, settings).solve(data, marks, regular, factorization, right)
+    right = jnp.concatenate([gx - rows.transposed_product(gs), gz])
+    u = KKTRule(layout, settings).solve(data, marks, regular, factorization, right)
+    u1, u2 = u[: gx.shape[0]], u[gx.shape[0] :]
     u2 = jnp.where(present, u2, 0) + gs
 
     x, z, quadratic, dense = regular.x, regular.y, data.quadratic, data.dense
@@ -166,7 +167,9 @@ def _forward_rule(
         right_x = right_x - matmul(z[:count], change.dense)
         right_z = right_z.at[:count].add(-matmul(change.dense, x))
     right_z = jnp.where(present, right_z, 0)
-    dx, dz = rule.solve(data, marks, regular, factorization, (right_x, right_z))
+    right = jnp.concatenate([right_x, right_z])
+    u = rule.solve(data, marks, regular, factorization, right)
+    dx, dz = u[: x.shape[0]], u[x.shape[0] :]
     is_slack = present & (jnp.arange(present.shape[0]) >= layout.equalities)
     # Where s / z is clipped, -H dz would lose it; the rows' own equation does not.
     ds = jnp.where(is_slack, right_z - layout.program(data, marks).rows.product(dx), 0)

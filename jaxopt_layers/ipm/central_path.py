@@ -19,7 +19,7 @@ from jax import Array, lax
 from jaxopt_layers.cones import Product
 from jaxopt_layers.equilibrate import Scaling
 from jaxopt_layers.ipm.start import WarmStart
-from jaxopt_layers.ipm.state import Iterate, evaluate
+from jaxopt_layers.ipm.state import Iterate, residuals
 from jaxopt_layers.kkt import Form, System, refined_solve
 from jaxopt_layers.matrix import constant_like, norm_inf
 from jaxopt_layers.problem import Program
@@ -59,9 +59,9 @@ def central_path_point(
         return Iterate(u=jnp.concatenate([x, z]), s=s, tau=one, kappa=0 * one)
 
     def error(x: Array, v: Array) -> Array:
-        reached, _ = evaluate(program, point(x, v))
+        reached = residuals(program, point(x, v))
         size = jnp.maximum(norm_inf(x), norm_inf(v)) + norm_inf(program.offset)
-        total = norm_inf(reached.equations) / (1 + size)
+        total = norm_inf(reached) / (1 + size)
         return jnp.where(jnp.isfinite(total), total, jnp.inf)
 
     def unfinished(path: _Path) -> Array:
@@ -69,11 +69,11 @@ def central_path_point(
 
     def step(path: _Path) -> _Path:
         at = point(path.x, path.v)
-        reached, _ = evaluate(program, at)
+        reached = residuals(program, at)
         _, z = program.split(at.u)
         hessian = cone.hessian_diagonal(cone.scaling(at.s, z), dtype)
         system = System(program, hessian, regularization)
-        right = -reached.equations[None, :]
+        right = -reached[None, :]
         factor = form.factor(system)
         du = refined_solve(form, system, factor, right, settings.refinement_steps)[0]
         dx, dz = program.split(du)

@@ -42,7 +42,7 @@ def equality_constrained(
     right = jnp.concatenate([-program.linear, program.offset])[None, :]
     solved = refined_solve(form, system, factor, right, max(settings.refinement_steps, 1))
     point = Iterate(u=solved[0], s=zero_slack, tau=one, kappa=0 * one)
-    measured = measure(program, scaling, point, evaluate(program, point)[1])
+    measured = measure(program, scaling, point, evaluate(program, point))
     worst = Measure(*measured).worst
 
     # Each pass damps the reachable part to a regularization's worth. The unreachable part comes back
@@ -55,7 +55,7 @@ def equality_constrained(
         unreachable -= system.product(form.solve(system, factor, unreachable))
     sign = jnp.concatenate([jnp.ones_like(program.linear), -jnp.ones_like(zero_slack)])
     ray = Iterate(u=sign * unreachable[0], s=zero_slack, tau=0 * one, kappa=one)
-    ray_measured = measure(program, scaling, ray, evaluate(program, ray)[1])
+    ray_measured = measure(program, scaling, ray, evaluate(program, ray))
     proven = certificate(Measure(*ray_measured), ray, limits)
 
     status = jnp.where(worst <= limits.reduced_tolerance, Status.ALMOST_SOLVED, proven)

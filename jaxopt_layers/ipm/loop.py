@@ -11,11 +11,13 @@ from jax.flatten_util import ravel_pytree
 
 from jaxopt_layers.cones import Product
 from jaxopt_layers.equilibrate import Scaling
+from jaxopt_layers.ipm.carry import Floats, Point, Progress, State
+from jaxopt_layers.ipm.focus import Focus
 from jaxopt_layers.ipm.outcome import Outcome
 from jaxopt_layers.ipm.start import WarmStart, unit_point, warm_point
-from jaxopt_layers.ipm.state import RUNNING, Floats, Point, Progress, Residuals, State, evaluate
+from jaxopt_layers.ipm.state import RUNNING, Residuals, evaluate
 from jaxopt_layers.ipm.step import Step, predictor_corrector_step
-from jaxopt_layers.ipm.terminate import Measure, certificate, measure
+from jaxopt_layers.ipm.terminate import Measure, certificate, measure, vanished
 from jaxopt_layers.kkt import Form
 from jaxopt_layers.matrix import constant_like, norm_inf
 from jaxopt_layers.problem import Program
@@ -28,7 +30,7 @@ _LINEAR_ERROR = 0.1
 # problem is given up.
 _NEAR = 1e-3
 _PATIENCE = 12
-_SHORTEST_STEP = 1e-7
+_SHORTEST_STEP = 1e-10
 # How the regularization grows when a factorization breaks down, and where that ends.
 _MORE_REGULARIZATION = 100
 _MOST_REGULARIZATION = 1e-2
@@ -62,10 +64,13 @@ def interior_point(
         first = jax.tree.map(lambda a, b: jnp.where(cold, a, b), first, moved)
 
     unmeasured = jnp.full(len(Measure._fields), jnp.inf, first.u.dtype)
+    one = jnp.ones((), first.u.dtype)
+    everything = Focus(one, one)
     start = State(
         floats=Floats(
             current=Point(first, unmeasured),
-            residuals=evaluate(program, first)[0],
+            residuals=everything.residuals(program, first, evaluate(program, first)),
+            focus=everything,
             best=Point(first, unmeasured),
             regularization=jnp.array(limits.regularization, first.u.dtype),
         ),
@@ -97,7 +102,7 @@ def interior_point(
         state = State(unravel(carry[0]), carry[1])
         starting = cold & (state.progress.iterations == 0)
         step = predictor_corrector_step(
-            program,
+            state.floats.focus.program(program),
             cone,
             form,
             state.floats.current.iterate,
@@ -123,13 +128,18 @@ def _judge(
 ) -> State:
     """Accept the step, or end with NUMERICAL_ERROR where it leads nowhere."""
     floats, progress = state.floats, state.progress
-    reached, terms = evaluate(program, step.iterate)
+    terms = evaluate(program, step.iterate)
     vector = measure(program, scaling, step.iterate, terms)
     measured = Measure(*vector)
-    finite = jnp.isfinite(jnp.sum(reached.equations) + reached.gap)
+    # The equations that the step was for, and those that the next one will be for.
+    expected = floats.focus.residuals(program, step.iterate, terms)
+    focus = Focus.on(step.iterate, measured)
+    reached = focus.residuals(program, step.iterate, terms)
+    finite = jnp.isfinite(jnp.sum(expected.equations) + expected.gap)
     better = finite & (measured.worst < Measure(*floats.best.measured).worst)
     near = Measure(*floats.best.measured).worst < _NEAR
-    stalled = jnp.where(better | ~near, 0, progress.stalled + 1)
+    gone = vanished(step.iterate)
+    stalled = jnp.where(gone | (near & ~better), progress.stalled + 1, 0)
     # Convergence is superlinear in the end: one or two more steps buy the accuracy that derivatives
     # need, which suffer from every multiplier that is not yet small against its slack.
     solved = measured.worst <= limits.tolerance
@@ -139,18 +149,23 @@ def _judge(
     done = jnp.where(finite & solved, ~polish, solved_before)
     # A breakdown is met by staying where we are and regularizing more, a few times.
     regularization = jnp.where(finite, 1, _MORE_REGULARIZATION) * floats.regularization
-    hopeless = (step.length < _SHORTEST_STEP) | (stalled > _PATIENCE)
+    hopeless = (step.length < _SHORTEST_STEP) | (
+        stalled > jnp.where(gone, 3 * _PATIENCE, _PATIENCE)
+    )
     hopeless = jnp.where(finite, hopeless, regularization > _MOST_REGULARIZATION)
 
-    status = jnp.where(finite, certificate(measured, step.iterate, limits), RUNNING)
+    status = jnp.where(
+        finite, certificate(measured, step.iterate, limits, jnp.where(gone, stalled, 0)), RUNNING
+    )
     status = jnp.where(hopeless & (status == RUNNING), Status.NUMERICAL_ERROR, status)
     status = jnp.where(done, Status.SOLVED, status)
 
-    inaccurate = ~starting & _inaccurate(floats.residuals, step, reached)
+    inaccurate = ~starting & _inaccurate(floats.residuals, step, expected)
     return State(
         floats=Floats(
             current=_pick(finite, Point(step.iterate, vector), floats.current),
             residuals=_pick(finite, reached, floats.residuals),
+            focus=_pick(finite, focus, floats.focus),
             best=_pick(better, Point(step.iterate, vector), floats.best),
             regularization=regularization,
         ),

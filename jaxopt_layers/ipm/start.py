@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxopt_layers.cones import Product
 from jaxopt_layers.equilibrate import Scaling
-from jaxopt_layers.ipm.state import Iterate, evaluate
+from jaxopt_layers.ipm.state import Iterate, residuals
 from jaxopt_layers.matrix import norm_inf
 from jaxopt_layers.problem import Program
 
@@ -81,7 +81,7 @@ def warm_point(program: Program, cone: Product, scaling: Scaling, start: WarmSta
         x = x * rows.free
     one = jnp.ones((), x.dtype)
     guess = Iterate(u=jnp.concatenate([x, z]), s=s, tau=one, kappa=0 * one)
-    misfit, _ = evaluate(program, guess)
-    mu = jnp.clip(_WARM_CENTRING * norm_inf(misfit.equations), 1e-8, 1.0)
+    misfit = norm_inf(residuals(program, guess))
+    mu = jnp.clip(_WARM_CENTRING * misfit, 1e-8, 1.0)
     s, z = cone.central_pair(s - z, mu * mu)
     return Iterate(u=jnp.concatenate([x, z]), s=s, tau=one, kappa=mu * mu)

@@ -1,4 +1,4 @@
-"""What the interior-point loop carries, all of it named."""
+"""A point of the homogeneous embedding, and its equations there."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ class Terms:
     offset_z: Array
 
 
-def evaluate(program: Program, iterate: Iterate) -> tuple[Residuals, Terms]:
-    """Evaluate the embedding's equations and keep what they are made of."""
+def evaluate(program: Program, iterate: Iterate) -> Terms:
+    """The parts of the embedding's equations."""
     x, z = program.split(iterate.u)
     quadratic_x = program.quadratic_product(x)
     products = jnp.sum(jnp.stack([quadratic_x, program.linear]) * x[None, :], axis=1)
-    terms = Terms(
+    return Terms(
         quadratic_x=quadratic_x,
         rows_z=program.rows.transposed_product(z),
         rows_x=program.rows.product(x),
@@ -75,54 +75,11 @@ def evaluate(program: Program, iterate: Iterate) -> tuple[Residuals, Terms]:
         linear_x=products[1],
         offset_z=jnp.sum(program.offset * z),
     )
+
+
+def residuals(program: Program, iterate: Iterate) -> Array:
+    """The equations alone, joined."""
+    terms = evaluate(program, iterate)
     dual = terms.quadratic_x + terms.rows_z + program.linear * iterate.tau
     primal = terms.rows_x + iterate.s - program.offset * iterate.tau
-    gap = iterate.kappa + terms.linear_x + terms.offset_z + terms.curvature / iterate.tau
-    equations = jnp.concatenate([dual, primal])
-    return Residuals(equations, gap, quadratic_x, terms.curvature), terms
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Point:
-    """An iterate and its `terminate.Measure`, joined in a vector."""
-
-    iterate: Iterate
-    measured: Array
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Floats:
-    """The numbers that the loop carries: vectors only, since under vmap every finished member is copied.
-
-    `residuals` are those of the current point. `best` is the point with the smallest largest residual,
-    which a problem that can't be finished returns. `regularization` grows when a factorization breaks
-    down.
-    """
-
-    current: Point
-    residuals: Residuals
-    best: Point
-    regularization: Array
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Progress:
-    """`stalled` counts iterations since `best` improved; `refine` is set once the last step's residuals
-    show that the linear solves have lost accuracy."""
-
-    status: Array
-    iterations: Array
-    stalled: Array
-    refine: Array
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class State:
-    """The loop's carry."""
-
-    floats: Floats
-    progress: Progress
+    return jnp.concatenate([dual, primal])

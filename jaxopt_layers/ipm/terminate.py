@@ -17,6 +17,8 @@ from jaxopt_layers.status import Status
 # An infeasible problem has tau -> 0 with kappa > 0, a solved one the reverse; between them no
 # certificate is believed. This keeps problems with very large solutions from being called unbounded.
 _TAU_OF_CERTIFICATE = 1e-3
+# Iterations without tau after which a certificate need not get purer.
+_WAIT_FOR_PURITY = 20
 
 
 class Measure(NamedTuple):
@@ -89,15 +91,20 @@ def measure(program: Program, scaling: Scaling, iterate: Iterate, terms: Terms) 
     )
 
 
-def certificate(measured: Measure, iterate: Iterate, limits: Tolerances) -> Array:
+def vanished(iterate: Iterate) -> Array:
+    """Whether tau is so small against kappa that no solution is left to find."""
+    return iterate.tau < 10 * float(jnp.finfo(iterate.tau.dtype).eps) ** 0.5 * iterate.kappa
+
+
+def certificate(
+    measured: Measure, iterate: Iterate, limits: Tolerances, waited: Array | int = 0
+) -> Array:
     """PRIMAL_INFEASIBLE or DUAL_INFEASIBLE where the iterate proves it, else RUNNING.
 
-    Where tau has all but vanished, no solution is left to find and ten times the violation will do: a
-    ray on which the KKT matrix is singular gets no purer than the regularization lets it.
+    `waited` counts iterations since tau vanished: a ray on which the KKT matrix is singular gets no
+    purer than the regularization lets it, and is accepted at ten times the violation in the end.
     """
-    rounding = float(jnp.finfo(iterate.tau.dtype).eps) ** 0.5
-    vanished = iterate.tau < 10 * rounding * iterate.kappa
-    limit = jnp.where(vanished, 10, 1) * limits.infeasibility
+    limit = jnp.where(jnp.asarray(waited) >= _WAIT_FOR_PURITY, 10, 1) * limits.infeasibility
 
     def proven(fall: Array, violation: Array) -> Array:
         return (fall > 0) & (violation <= limit * fall)
