@@ -103,9 +103,10 @@ def _ruiz(quadratic: Array | None, rows: ConstraintRows, passes: int) -> tuple[A
         columns = _column_norms(quadratic, state.columns)
         dense_rows = state.dense_rows
         if dense is not None:
-            entries = jnp.abs(dense) * dense_rows[:, None] * state.columns[None, :]
-            columns = jnp.maximum(columns, jnp.max(entries, axis=0, initial=0))
-            dense_rows = jnp.max(entries, axis=1, initial=0)
+            by_row = jnp.max(jnp.abs(dense) * state.columns[None, :], axis=1, initial=0)
+            by_column = jnp.max(jnp.abs(dense) * dense_rows[:, None], axis=0, initial=0)
+            columns = jnp.maximum(columns, by_column * state.columns)
+            dense_rows = dense_rows * by_row
         else:
             dense_rows = jnp.ones_like(dense_rows)
         columns = jnp.where(columns > 0, columns, 1)

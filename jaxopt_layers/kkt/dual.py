@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_layers.kkt.cholesky import inverse_factor
-from jaxopt_layers.kkt.primal import regularize, times_transposed
+from jaxopt_layers.kkt.primal import regularize, transposed
 from jaxopt_layers.kkt.system import System
 from jaxopt_layers.matrix import matmul
 
@@ -28,7 +28,8 @@ class DualFactor:
 
     weights: Array
     diagonal: Array
-    schur: Array | None
+    schur: Array | None = None
+    schur_transposed: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,18 @@ class DualForm:
             diagonal = jnp.where(rows.free > 0, diagonal, 1)
         diagonal = diagonal + system.regularization
         if not count:
-            return DualFactor(weights, diagonal, None)
-        dense, transposed = rows.dense, rows.dense_transposed
+            return DualFactor(weights, diagonal)
+        dense, dense_transposed = rows.dense, rows.dense_transposed
         assert dense is not None
-        assert transposed is not None
+        assert dense_transposed is not None
         column_weights = 1 / diagonal if rows.free is None else rows.free / diagonal
-        gram = matmul(dense * column_weights[None, :], transposed)
+        gram = matmul(dense * column_weights[None, :], dense_transposed)
         if rows.active is not None:
             active = rows.active[:count]
             gram = gram * active[:, None] * active[None, :]
         matrix = regularize(gram, system.hessian[:count], system.regularization)
-        return DualFactor(weights, diagonal, inverse_factor(matrix, unroll))
+        schur = inverse_factor(matrix, unroll)
+        return DualFactor(weights, diagonal, schur, transposed(schur))
 
     def solve(self, system: System, factor: DualFactor, right: Array) -> Array:
         rows = system.program.rows
@@ -69,7 +71,8 @@ class DualForm:
         multipliers = rz[:, :0]
         if factor.schur is not None:
             residual = (rows.product(dx) - rz)[:, :count]
-            multipliers = matmul(times_transposed(residual, factor.schur), factor.schur)
+            assert factor.schur_transposed is not None
+            multipliers = matmul(matmul(residual, factor.schur_transposed), factor.schur)
             padding = jnp.zeros((right.shape[0], rows.count - count), right.dtype)
             padded = jnp.concatenate([multipliers, padding], axis=1)
             dx = (reduced - rows.transposed_product(padded)) / factor.diagonal[None, :]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxopt_layers.kkt.cholesky import inverse_factor
 from jaxopt_layers.kkt.system import System
@@ -24,19 +24,21 @@ from jaxopt_layers.matrix import matmul
 
 # Weight of the equality rows in C, in equilibrated units.
 _RHO = 1.0
-# Up to this order a product of two rows with a transposed matrix is as fast as two single ones.
-_THIN_PRODUCT = 24
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PrimalFactor:
-    """`weights` (rows,): rho, then W; `inverse`: C = inv(R) inv(R)'; `coupling`: R A'; `schur`: alike."""
+    """`weights` (rows,): rho, then W; `inverse`: R with R C R' = I; `coupling`: R A'; `schur`: like
+    `inverse`, of the Schur complement. Each comes with its transpose."""
 
     weights: Array
     inverse: Array
-    coupling: Array | None
-    schur: Array | None
+    inverse_transposed: Array
+    coupling: Array | None = None
+    coupling_transposed: Array | None = None
+    schur: Array | None = None
+    schur_transposed: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -70,29 +72,39 @@ class PrimalForm:
             diagonal = jnp.where(rows.free > 0, diagonal, 1)
         inverse = inverse_factor(regularize(matrix, diagonal, system.regularization), unroll)
         if not p:
-            return PrimalFactor(weights, inverse, None, None)
+            return PrimalFactor(weights, inverse, transposed(inverse))
 
-        transposed = rows.equality_transposed
+        equality = rows.equality_transposed
         if rows.free is not None:
-            transposed = transposed * rows.free[:, None]
-        coupling = matmul(inverse, transposed)
+            equality = equality * rows.free[:, None]
+        coupling = matmul(inverse, equality)
         gram = (1 - _RHO * system.regularization) * matmul(coupling.T, coupling)
         schur = inverse_factor(regularize(gram, jnp.zeros(p, dtype), system.regularization), unroll)
-        return PrimalFactor(weights, inverse, coupling, schur)
+        return PrimalFactor(
+            weights,
+            inverse,
+            transposed(inverse),
+            coupling,
+            transposed(coupling),
+            schur,
+            transposed(schur),
+        )
 
     def solve(self, system: System, factor: PrimalFactor, right: Array) -> Array:
         rows = system.program.rows
         p = rows.equalities
         rx, rz = system.program.split(right)
         reduced = rx + rows.transposed_product(factor.weights[None, :] * rz)
-        half = times_transposed(reduced, factor.inverse)
+        half = matmul(reduced, factor.inverse_transposed)
         multipliers = rz[:, :0]
         if factor.coupling is not None:
             assert factor.schur is not None
+            assert factor.schur_transposed is not None
+            assert factor.coupling_transposed is not None
             residual = matmul(half, factor.coupling) - rz[:, :p]
-            multipliers = matmul(times_transposed(residual, factor.schur), factor.schur)
+            multipliers = matmul(matmul(residual, factor.schur_transposed), factor.schur)
             damping = 1 - _RHO * system.regularization
-            half = half - damping * times_transposed(multipliers, factor.coupling)
+            half = half - damping * matmul(multipliers, factor.coupling_transposed)
         dx = matmul(half, factor.inverse)
         dz = factor.weights[None, p:] * (rows.product(dx) - rz)[:, p:]
         return jnp.concatenate([dx, multipliers, dz], axis=1)
@@ -107,10 +119,10 @@ def regularize(matrix: Array, diagonal: Array, regularization: Array) -> Array:
     return matrix + jnp.where(jnp.eye(size, dtype=bool), shift, 0)
 
 
-def times_transposed(stack: Array, matrix: Array) -> Array:
-    """``stack @ matrix.T``; a vector at a time for larger matrices, which CPUs do faster."""
-    if stack.shape[0] == 1:
-        return matmul(matrix, stack[0])[None, :]
-    if matrix.shape[0] <= _THIN_PRODUCT:
-        return matmul(stack, matrix.T)
-    return jnp.stack([matmul(matrix, row) for row in stack])
+def transposed(matrix: Array) -> Array:
+    """The transpose as an array of its own, for products with a stack of rows from the left.
+
+    The barrier keeps the compiler from folding it into the product, whose thin form with the matrix
+    read by columns is several times slower on CPUs.
+    """
+    return lax.optimization_barrier(matrix.T)

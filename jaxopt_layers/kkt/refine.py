@@ -38,10 +38,10 @@ def refine(
     """Refine the solutions `first` (k, n + rows), with at most `steps` steps.
 
     Zero steps cost nothing: the residual is not measured then. A step that does not shrink a
-    vector's residual is not taken, and the loop ends when no residual was halved, or all are at the
-    rounding error of the right-hand side.
+    vector's residual is not taken, and the loop ends when no residual was halved, or all are near
+    the rounding error of the right-hand side.
     """
-    goal = 2 * jnp.finfo(right.dtype).eps * norm_inf(right)
+    goal = float(jnp.finfo(right.dtype).eps) ** 0.85 * norm_inf(right)
     # Each pass measures the candidate and makes the next one, so the last candidate is not used.
     limit = jnp.where(jnp.asarray(steps) > 0, jnp.asarray(steps) + 1, 0)
 
