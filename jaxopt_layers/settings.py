@@ -28,7 +28,8 @@ class Derivative:
       singular value decomposition; for degenerate points, where the system is singular.
     - `smoothing`: a barrier parameter. 0 is exact; a positive one gives the derivative of the point
       of the central path where each slack times its dual equals it (in the user's units): smooth
-      through degenerate points, and the exact one in the limit. The values stay exact.
+      through degenerate points, and the exact one in the limit. The values stay exact. The objective's
+      derivative is then that of the barrier problem's optimal value.
     - `mode`: ``"reverse"`` is a `jax.custom_vjp`; ``"forward"`` a `jax.custom_jvp`, under which
       `jax.jvp`, `jax.jacfwd`, `jax.linearize` and `jax.hessian` work as well as `jax.grad`.
     """

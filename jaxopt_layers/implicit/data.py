@@ -42,6 +42,13 @@ class Layout:
     upper: bool
     cone: Product
 
+    def member_bytes(self, data: Data) -> int:
+        """About what one problem's matrices and their factorization take."""
+        n, rows = data.linear.shape[0], 0 if data.dense is None else data.dense.shape[0]
+        diagonal = data.quadratic is None or data.quadratic.ndim == 1
+        square = min(n, rows) if diagonal else n
+        return data.linear.dtype.itemsize * (4 * square * square + 2 * rows * n)
+
     def program(self, data: Data, marks: Marks) -> Program:
         """Put the parts together."""
         dense, one = data.dense, jnp.ones((), data.linear.dtype)

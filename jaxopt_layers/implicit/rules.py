@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxopt_layers import engine
+from jaxopt_layers.chunks import in_chunks
 from jaxopt_layers.implicit.data import Data, Layout, Marks
 from jaxopt_layers.implicit.kkt import Factorization, KKTRule, outer, value_cotangent
 from jaxopt_layers.ipm import WarmStart
@@ -43,8 +44,11 @@ def solve(
 def _optimum(
     layout: Layout, settings: Settings, data: Data, marks: Marks, warm: WarmStart | None
 ) -> engine.Solved:
-    program = layout.program(data, marks)
-    return engine.solve(program, layout.cone, settings, marks.valid > 0, warm)
+    def solve(data: Data, marks: Marks, warm: WarmStart | None) -> engine.Solved:
+        program = layout.program(data, marks)
+        return engine.solve(program, layout.cone, settings, marks.valid > 0, warm)
+
+    return in_chunks(solve, layout.member_bytes(data))(data, marks, warm)
 
 
 def _central_path(
