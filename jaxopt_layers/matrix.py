@@ -37,6 +37,15 @@ def norm_inf(v: Array) -> Array:
     return jnp.max(jnp.abs(v), axis=-1, initial=0)
 
 
+def transposed(matrix: Array) -> Array:
+    """The transpose as an array of its own, for products with a stack of rows from the left.
+
+    The barrier keeps the compiler from folding it into the product, whose thin form with the matrix
+    read by columns is several times slower on CPUs.
+    """
+    return lax.optimization_barrier(matrix.T)
+
+
 def symmetric_product(matrix: Array | None, rows: Array) -> Array:
     """``rows @ matrix`` for a symmetric matrix: (n, n), its diagonal (n,), or None for zero."""
     if matrix is None:

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_layers.kkt.cholesky import inverse_factor
-from jaxopt_layers.kkt.primal import regularize, transposed
+from jaxopt_layers.kkt.regularize import regularize
 from jaxopt_layers.kkt.system import System
-from jaxopt_layers.matrix import matmul
+from jaxopt_layers.matrix import matmul, transposed
 
 
 @jax.tree_util.register_dataclass

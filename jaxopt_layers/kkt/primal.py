@@ -16,11 +16,12 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxopt_layers.kkt.cholesky import inverse_factor
+from jaxopt_layers.kkt.regularize import regularize
 from jaxopt_layers.kkt.system import System
-from jaxopt_layers.matrix import matmul
+from jaxopt_layers.matrix import matmul, transposed
 
 # Weight of the equality rows in C, in equilibrated units.
 _RHO = 1.0
@@ -108,21 +109,3 @@ class PrimalForm:
         dx = matmul(half, factor.inverse)
         dz = factor.weights[None, p:] * (rows.product(dx) - rz)[:, p:]
         return jnp.concatenate([dx, multipliers, dz], axis=1)
-
-
-def regularize(matrix: Array, diagonal: Array, regularization: Array) -> Array:
-    """Add `diagonal`, the regularization, and the rounding error of the diagonal's own entries."""
-    size = matrix.shape[0]
-    rounding = 2 * (size + 8) * jnp.finfo(matrix.dtype).eps
-    row = diagonal[:, None]
-    shift = row + regularization + rounding * jnp.abs(matrix + row)
-    return matrix + jnp.where(jnp.eye(size, dtype=bool), shift, 0)
-
-
-def transposed(matrix: Array) -> Array:
-    """The transpose as an array of its own, for products with a stack of rows from the left.
-
-    The barrier keeps the compiler from folding it into the product, whose thin form with the matrix
-    read by columns is several times slower on CPUs.
-    """
-    return lax.optimization_barrier(matrix.T)
