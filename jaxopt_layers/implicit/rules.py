@@ -48,6 +48,8 @@ def _optimum(
         program = layout.program(data, marks)
         return engine.solve(program, layout.cone, settings, marks.valid > 0, warm)
 
+    if layout.cone.degree == 0:  # one solve, of matrices that the batch may share: keep them shared
+        return solve(data, marks, warm)
     return in_chunks(solve, layout.member_bytes(data))(data, marks, warm)
 
 
