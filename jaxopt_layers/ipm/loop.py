@@ -136,8 +136,9 @@ def _judge(
     focus = Focus.on(step.iterate, measured)
     reached = focus.residuals(program, step.iterate, terms)
     finite = jnp.isfinite(jnp.sum(expected.equations) + expected.gap)
-    better = finite & (measured.worst < Measure(*floats.best.measured).worst)
-    near = Measure(*floats.best.measured).worst < _NEAR
+    best_before = Measure(*floats.best.measured).worst
+    better = finite & (measured.worst < best_before)
+    near = best_before < _NEAR
     gone = vanished(step.iterate)
     stalled = jnp.where(gone | (near & ~better), progress.stalled + 1, 0)
     # Convergence is superlinear in the end: one or two more steps buy the accuracy that derivatives
@@ -145,8 +146,7 @@ def _judge(
     solved = measured.worst <= limits.tolerance
     gained = measured.worst <= _WORTHWHILE_GAIN * Measure(*floats.current.measured).worst
     polish = gained & (measured.worst > _POLISHED * limits.tolerance)
-    solved_before = Measure(*floats.best.measured).worst <= limits.tolerance
-    done = jnp.where(finite & solved, ~polish, solved_before)
+    done = jnp.where(finite & solved, ~polish, best_before <= limits.tolerance)
     # A breakdown is met by staying where we are and regularizing more, a few times.
     regularization = jnp.where(finite, 1, _MORE_REGULARIZATION) * floats.regularization
     hopeless = (step.length < _SHORTEST_STEP) | (
