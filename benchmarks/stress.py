@@ -7,7 +7,7 @@ one that shows it.  A process fails if it
 
   * does not end in its time (it is killed, and that is a lock-up),
   * compiles anything after the first calls, or holds more than one entry in the jit's cache,
-  * grows by more than --growth MiB between the first tenth of its calls and the last,
+  * holds more memory in the second half of its calls than in the first, by over --growth MiB,
   * leaves a member unsolved, or returns a value or gradient that is not finite.
 
     python benchmarks/stress.py --processes 12 --seconds 20

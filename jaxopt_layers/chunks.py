@@ -52,7 +52,13 @@ def in_chunks(function: Callable[..., Any], member_bytes: int) -> Callable[..., 
         result = _map_equal_chunks(call, batched, axis_size, members)
         return result, jax.tree.map(lambda _: True, result)
 
-    return chunked
+    # `custom_vmap` has no reverse mode: the derivative of a derivative is the plain function's.
+    differentiable = jax.custom_vjp(chunked)
+    differentiable.defvjp(
+        lambda *arguments: (chunked(*arguments), arguments),
+        lambda arguments, cotangent: jax.vjp(function, *arguments)[1](cotangent),
+    )
+    return differentiable
 
 
 def _map_equal_chunks(

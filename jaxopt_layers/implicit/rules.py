@@ -48,9 +48,13 @@ def _optimum(
         program = layout.program(data, marks)
         return engine.solve(program, layout.cone, settings, marks.valid > 0, warm)
 
+    return _in_chunks(solve, layout, data)(data, marks, warm)
+
+
+def _in_chunks(function: Callable[..., Any], layout: Layout, data: Data) -> Callable[..., Any]:
     if layout.cone.degree == 0:  # one solve, of matrices that the batch may share: keep them shared
-        return solve(data, marks, warm)
-    return in_chunks(solve, layout.member_bytes(data))(data, marks, warm)
+        return function
+    return in_chunks(function, layout.member_bytes(data))
 
 
 def _central_path(
@@ -94,8 +98,8 @@ def _reverse_forward(
     # The map itself is called, not the solver, so that this rule can be differentiated again.
     solved: Any = _reverse(solution_map, layout, settings, data, marks, start)
     regular = _neutral_where_failed(solved.solution)
-    rule = KKTRule(layout, settings)
-    factorization = rule.factorize(data, marks, regular, solved.scaling)
+    factorize = _in_chunks(KKTRule(layout, settings).factorize, layout, data)
+    factorization = factorize(data, marks, regular, solved.scaling)
     return solved, (data, marks, solved.solution, factorization)
 
 
@@ -107,7 +111,21 @@ def _reverse_backward(
     cotangents: engine.Solved,
 ) -> tuple[Data, None, None]:
     data, marks, solution, factorization = residuals
-    cotangent = cotangents.solution
+    pull_back = _in_chunks(partial(_pull_back, layout, settings), layout, data)
+    gradient = pull_back(data, marks, solution, factorization, cotangents.solution)
+    return gradient, None, None
+
+
+def _pull_back(
+    layout: Layout,
+    settings: Settings,
+    data: Data,
+    marks: Marks,
+    solution: ConeSolution,
+    factorization: Factorization,
+    cotangent: ConeSolution,
+) -> Data:
+    """The cotangent of the data for one of the solution."""
     failed = solution.status > Status.ALMOST_SOLVED
     regular = _neutral_where_failed(solution)
     present = _present(layout, marks, solution)
@@ -133,7 +151,7 @@ def _reverse_backward(
     gradient = Data(quadratic=quadratic, linear=-u1, dense=dense, offset=u2)
     g_value = jnp.where(failed, 0, cotangent.objective + cotangent.dual_objective)
     gradient = jax.tree.map(jnp.add, gradient, value_cotangent(data, regular, g_value))
-    return _mark_failed(gradient, failed, settings), None, None
+    return _mark_failed(gradient, failed, settings)
 
 
 _reverse.defvjp(_reverse_forward, _reverse_backward)
