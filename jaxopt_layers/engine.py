@@ -16,12 +16,13 @@ from jaxopt_layers.ipm import (
     central_path_point,
     equality_constrained,
     interior_point,
+    refined_point,
 )
 from jaxopt_layers.ipm.state import evaluate
 from jaxopt_layers.ipm.terminate import Measure, measure
-from jaxopt_layers.kkt import choose_form
+from jaxopt_layers.kkt import Form, choose_form
 from jaxopt_layers.problem import Program
-from jaxopt_layers.settings import Settings, tolerances
+from jaxopt_layers.settings import Settings, Tolerances, tolerances
 from jaxopt_layers.solution import ConeSolution
 from jaxopt_layers.status import Status
 
@@ -50,6 +51,8 @@ def solve(
         if warm is not None and fixed is not None:
             warm = replace(warm, x=warm.x - fixed)
         outcome = interior_point(scaled, cone, form, scaling, settings, limits, valid, warm)
+        if not cone.is_orthant:
+            outcome = _refine(scaled, cone, form, scaling, settings, limits, outcome)
     return Solved(_unscale(program, fixed, scaled, scaling, outcome), scaling)
 
 
@@ -76,6 +79,32 @@ def central_point(program: Program, cone: Product, settings: Settings, optimum: 
     measured = measure(scaled, scaling, iterate, evaluate(scaled, iterate))
     outcome = Outcome(iterate, measured, solution.status, solution.iterations)
     return Solved(_unscale(program, fixed, scaled, scaling, outcome), scaling)
+
+
+def _refine(
+    scaled: Program,
+    cone: Product,
+    form: Form,
+    scaling: Scaling,
+    settings: Settings,
+    limits: Tolerances,
+    outcome: Outcome,
+) -> Outcome:
+    """The solution to the last digits, where Newton's method on the residual map finds it."""
+    solved = outcome.status <= Status.ALMOST_SOLVED
+    iterate = refined_point(scaled, cone, form, settings, outcome.iterate, solved)
+    measured = measure(scaled, scaling, iterate, evaluate(scaled, iterate))
+    worst = Measure(*measured).worst
+    better = solved & (worst <= jnp.maximum(Measure(*outcome.measured).worst, limits.tolerance))
+    status = jnp.where(better & (worst <= limits.tolerance), Status.SOLVED, outcome.status)
+    return Outcome(
+        iterate=jax.tree.map(
+            lambda new, old: jnp.where(better, new, old), iterate, outcome.iterate
+        ),
+        measured=jnp.where(better, measured, outcome.measured),
+        status=status.astype(jnp.int32),
+        iterations=outcome.iterations,
+    )
 
 
 def fix_variables(program: Program) -> tuple[Program, Array | None]:

@@ -78,7 +78,7 @@ def solve_qp(
     arguments = QuadraticProgram.checked(Q, q, A, b, G, h, lower, upper)
     if init is not None:
         arguments.check_init(init)
-    return _solve(arguments, init, settings)
+    return _solve(arguments, init, settings.with_method("kkt"))
 
 
 @partial(jax.jit, static_argnums=2)

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_layers.matrix import matmul
+from jaxopt_layers.cones import Rotation
+from jaxopt_layers.matrix import matmul, transposed
 
 
 @jax.tree_util.register_dataclass
@@ -89,6 +90,14 @@ class ConstraintRows:
         diagonal = jnp.zeros(self.variables, weights.dtype)
         diagonal = diagonal + lower if self.lower else diagonal
         return diagonal + upper if self.upper else diagonal
+
+    def rotated(self, rotation: Rotation) -> ConstraintRows:
+        """U' times the rows; bounds belong to cones that U leaves as they are."""
+        if self.dense is None or rotation.is_identity:
+            return self
+        assert self.dense_transposed is not None
+        columns = rotation.into(self.dense_transposed)
+        return replace(self, dense=transposed(columns), dense_transposed=columns)
 
     def scaled(self, columns: Array, dense_rows: Array) -> ConstraintRows:
         """``diag(dense_rows) dense diag(columns)``; bound rows are scaled back to unit entries."""

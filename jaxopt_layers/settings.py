@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-Method = Literal["kkt"]
-LinearSolver = Literal["direct", "least_squares"]
+Method = Literal["kkt", "hsd"]
+LinearSolver = Literal["direct", "least_squares", "lsmr"]
 Mode = Literal["reverse", "forward"]
 FailedGradient = Literal["zero", "nan"]
 
@@ -22,10 +22,17 @@ class Derivative:
     **Arguments:**
 
     - `method`: the equations that are differentiated. ``"kkt"``: the optimality (KKT) conditions
-      (Amos & Kolter 2017, eq. 6-8).
+      (Amos & Kolter 2017, eq. 6-8), for a cone that is curved those of the central path at the
+      barrier parameter where the solver stopped. ``"hsd"``: the homogeneous self-dual residual map,
+      with the derivative of the projection on the cone (Agrawal et al. 2019, section 3). None: "kkt"
+      for `solve_qp`, "hsd" for `solve_cone`.
     - `solver`: how their linear system is solved. ``"direct"``: the Cholesky factorization of the
       solver, refined. ``"least_squares"``: the minimum-norm least-squares solution by a dense
-      singular value decomposition; for degenerate points, where the system is singular.
+      decomposition; for degenerate points, where the system is singular. ``"lsmr"`` ("hsd" only): the
+      same by the iterative method LSMR, which touches the data through products only; needs the
+      package lineax (the extra ``lsmr``). [`derivative_quality`][] tells how well any of them did.
+      Norms are those of the equilibrated problem.
+    - `tolerance`, `max_iterations`: of LSMR. None: by the dtype, and 10 (n + m).
     - `smoothing`: a barrier parameter. 0 is exact; a positive one gives the derivative of the point
       of the central path where each slack times its dual equals it (in the user's units): smooth
       through degenerate points, and the exact one in the limit. The values stay exact. The objective's
@@ -34,16 +41,25 @@ class Derivative:
       `jax.jvp`, `jax.jacfwd`, `jax.linearize` and `jax.hessian` work as well as `jax.grad`.
     """
 
-    method: Method = "kkt"
+    method: Method | None = None
     solver: LinearSolver = "direct"
     smoothing: float = 0.0
     mode: Mode = "reverse"
+    tolerance: float | None = None
+    max_iterations: int | None = None
 
     def __post_init__(self) -> None:
-        _check_choice("Derivative", "method", self.method, get_args(Method))
+        if self.method is not None:
+            _check_choice("Derivative", "method", self.method, get_args(Method))
         _check_choice("Derivative", "solver", self.solver, get_args(LinearSolver))
         _check_choice("Derivative", "mode", self.mode, get_args(Mode))
         _check_number("Derivative", "smoothing", self.smoothing, low=0.0, inclusive=True)
+        if self.tolerance is not None:
+            _check_number("Derivative", "tolerance", self.tolerance, low=0.0, inclusive=False)
+        if self.max_iterations is not None:
+            _check_count("Derivative", "max_iterations", self.max_iterations, low=1)
+        if self.solver == "lsmr" and self.method == "kkt":
+            raise ValueError("Derivative: `solver` 'lsmr' needs `method` 'hsd'; got 'kkt'.")
 
 
 @dataclass(frozen=True)
@@ -76,13 +92,20 @@ class Settings:
     derivative: Derivative = field(default_factory=Derivative)
     failed_gradient: FailedGradient = "zero"
 
+    def with_method(self, method: Method) -> Settings:
+        """The same, where `derivative.method` is None with that method."""
+        if self.derivative.method is not None:
+            return self
+        solver_method: Method = "hsd" if self.derivative.solver == "lsmr" else method
+        return replace(self, derivative=replace(self.derivative, method=solver_method))
+
     def __post_init__(self) -> None:
         for name in ("tolerance", "infeasibility_tolerance", "regularization"):
             if getattr(self, name) is not None:
                 _check_number("Settings", name, getattr(self, name), low=0.0, inclusive=False)
-        _check_count("max_iterations", self.max_iterations, low=1)
-        _check_count("refinement_steps", self.refinement_steps, low=0)
-        _check_count("equilibration_passes", self.equilibration_passes, low=0)
+        _check_count("Settings", "max_iterations", self.max_iterations, low=1)
+        _check_count("Settings", "refinement_steps", self.refinement_steps, low=0)
+        _check_count("Settings", "equilibration_passes", self.equilibration_passes, low=0)
         if not isinstance(self.derivative, Derivative):
             raise TypeError(
                 "Settings: `derivative` must be a Derivative, for example"
@@ -130,8 +153,8 @@ def _check_number(owner: str, name: str, value: object, *, low: float, inclusive
         raise ValueError(f"{owner}: `{name}` must be finite and {bound} {low:g}; got {value!r}.")
 
 
-def _check_count(name: str, value: object, *, low: int) -> None:
+def _check_count(owner: str, name: str, value: object, *, low: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"Settings: `{name}` must be an int; got {value!r}.")
+        raise TypeError(f"{owner}: `{name}` must be an int; got {value!r}.")
     if value < low:
-        raise ValueError(f"Settings: `{name}` must be at least {low}; got {value}.")
+        raise ValueError(f"{owner}: `{name}` must be at least {low}; got {value}.")

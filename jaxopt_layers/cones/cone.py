@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from jax import Array
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 
 class Cone(Protocol):
-    """One factor K of the product in ``A x + s = b, s in K``; pure functions of arrays of length `size`.
+    """One cone K, or a stack of equal ones; pure functions of arrays of length `size`.
 
     Every method is total: it returns arrays of the right shape for a cone of any size, zero included.
     `scaling` returns what the other methods need at a pair (s, z), as a pytree, so that a cone holds
@@ -17,7 +17,9 @@ class Cone(Protocol):
 
     The linearized complementarity that every method serves (Goulart & Chen 2024, section 4) is
     ``H dz + ds = -shift``, with H the Hessian of the scaling and `shift` the affine or the combined
-    right-hand side.
+    right-hand side. The linear algebra sees H, and the derivatives of projections, as a spectrum:
+    eigenvalues and an orthogonal U that `rotate` and `unrotate` apply, so that every matrix between
+    the rows of a KKT system is diagonal.
     """
 
     @property
@@ -30,8 +32,13 @@ class Cone(Protocol):
         """Degree of the barrier: the value of s'z / mu on the central path."""
         ...
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether the cone is self-dual and homogeneous, with a Nesterov-Todd scaling."""
+        ...
+
     def unit(self, dtype: DTypeLike) -> Array:
-        """The unit element e; zero where the cone has no interior."""
+        """The central point e with s = z = e, mu = 1; zero where the cone has no interior."""
         ...
 
     def margin(self, v: Array) -> Array:
@@ -42,12 +49,24 @@ class Cone(Protocol):
         """The nearest row scaling under which the cone maps onto itself."""
         ...
 
-    def scaling(self, s: Array, z: Array) -> Any:
+    def scaling(self, s: Array, z: Array, mu: Array) -> Any:
         """The scaling at an interior pair."""
         ...
 
-    def hessian_diagonal(self, scaling: Any, dtype: DTypeLike) -> Array:
-        """The diagonal of H, for the cones whose H is diagonal."""
+    def hessian_product(self, scaling: Any, v: Array) -> Array:
+        """H v."""
+        ...
+
+    def spectrum(self, scaling: Any) -> tuple[Array, Any]:
+        """Eigenvalues of H and the rotation U of ``H = U diag(values) U'``."""
+        ...
+
+    def rotate(self, rotation: Any, v: Array) -> Array:
+        """U'v."""
+        ...
+
+    def unrotate(self, rotation: Any, v: Array) -> Array:
+        """U v."""
         ...
 
     def affine_shift(self, scaling: Any, s: Array) -> Array:
@@ -61,9 +80,39 @@ class Cone(Protocol):
         ...
 
     def max_step(self, s: Array, z: Array, ds: Array, dz: Array) -> Array:
-        """Largest step, possibly infinite, that keeps s + step ds in K and z + step dz in K*."""
+        """Largest step, possibly infinite, that keeps s + step ds in K and z + step dz in K*.
+
+        Infinite for a cone that isn't symmetric: `barrier` tells where such a one ends.
+        """
         ...
 
-    def central_pair(self, v: Array, mu: Array) -> tuple[Array, Array]:
+    def barrier(self, s: Array, z: Array) -> Array:
+        """The sum of both barriers, at least ``-degree log(mu)`` and equal to it on the central path;
+
+        infinite outside. Of cones that aren't symmetric, zero for the others.
+        """
+        ...
+
+    def project(self, v: Array) -> Array:
+        """The nearest point of K."""
+        ...
+
+    def project_spectrum(self, v: Array) -> tuple[Array, Any]:
+        """Eigenvalues and rotation of the projection's (generalized) derivative."""
+        ...
+
+    def project_product(self, v: Array, u: Array) -> Array:
+        """The projection's derivative times u, itself differentiable."""
+        ...
+
+    def central_pair(self, v: Array, mu: ArrayLike) -> tuple[Array, Array]:
         """The pair (s, z) with ``s - z = v`` and ``s o z = mu e``: the projection, smoothed by mu."""
+        ...
+
+    def central_spectrum(self, v: Array, mu: ArrayLike) -> tuple[Array, Any]:
+        """Eigenvalues and rotation of ds/dv of the central pair."""
+        ...
+
+    def central_product(self, v: Array, mu: ArrayLike, u: Array) -> Array:
+        """(ds/dv) u, itself differentiable."""
         ...

@@ -27,10 +27,20 @@ class Data:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Marks:
-    """Zeros and ones that say which rows are there and whether the problem's data were finite."""
+    """Zeros and ones: which rows are there (None: all), and whether the problem's data were finite."""
 
-    active: Array
+    active: Array | None
     valid: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Vectors:
+    """A tangent or a cotangent of the solution: of x (n,), of y (rows,) and of s (rows,)."""
+
+    x: Array
+    y: Array
+    s: Array
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxopt_layers.equilibrate import Scaling, scale
-from jaxopt_layers.implicit.data import Data, Layout, Marks
+from jaxopt_layers.implicit.attainable import solve_attainable
+from jaxopt_layers.implicit.data import Data, Layout, Marks, Vectors
 from jaxopt_layers.implicit.least_squares import PseudoInverse, pseudo_inverse
-from jaxopt_layers.kkt import System, choose_form, refine, robust_factor
-from jaxopt_layers.matrix import constant_like, norm_inf
+from jaxopt_layers.kkt import System, choose_form, robust_factor
 from jaxopt_layers.problem import Program
 from jaxopt_layers.settings import Settings, tolerances
 from jaxopt_layers.solution import ConeSolution
@@ -74,7 +74,40 @@ class KKTRule:
         system, factor = robust_factor(choose_form(scaled), system)
         return Factorization(system, scaling, factor)
 
-    def solve(
+    def adjoint(
+        self,
+        data: Data,
+        marks: Marks,
+        solution: ConeSolution,
+        factorization: Factorization,
+        cotangent: Vectors,
+    ) -> tuple[Array, Array]:
+        """u1 and u2 + gs of the equations above, for the cotangents of x, z and s."""
+        rows = self.layout.program(data, marks).rows
+        right_x = cotangent.x - rows.transposed_product(cotangent.s)
+        right = jnp.concatenate([right_x, cotangent.y])
+        u = self._solve(data, marks, solution, factorization, right)
+        n = cotangent.x.shape[0]
+        return u[:n], u[n:] + cotangent.s
+
+    def tangent(
+        self,
+        data: Data,
+        marks: Marks,
+        solution: ConeSolution,
+        factorization: Factorization,
+        right_x: Array,
+        right_z: Array,
+    ) -> Vectors:
+        """(dx, dz, ds) for the right-hand sides of the equations above."""
+        right = jnp.concatenate([right_x, right_z])
+        u = self._solve(data, marks, solution, factorization, right)
+        dx, dz = u[: right_x.shape[0]], u[right_x.shape[0] :]
+        # Where s / z is clipped, -H dz would lose it; the rows' own equation does not.
+        ds = right_z - self.layout.program(data, marks).rows.product(dx)
+        return Vectors(dx, dz, ds)
+
+    def _solve(
         self,
         data: Data,
         marks: Marks,
@@ -109,9 +142,9 @@ class KKTRule:
         rows, p = program.rows, self.layout.equalities
         duals, slacks = pair
         s, z = slacks[p:], duals[p:]
-        if rows.active is None:
+        if self.layout.cone.degree == 0:
             return program, jnp.zeros_like(slacks)
-        active = rows.active
+        active = jnp.ones_like(slacks) if rows.active is None else rows.active
         if rows.lower and rows.upper:
             _, lower, upper = rows.split(data.offset)
             _, lower_dual, upper_dual = rows.split(duals)
@@ -140,34 +173,7 @@ class KKTRule:
         out = jnp.concatenate([scaling.columns, scaling.rows / scaling.objective])
         if isinstance(factor, PseudoInverse):
             return out * factor.solve(into * right)
-        return out * self._solve_refined(system, factor, into * right)
-
-    def _solve_refined(self, system: System, factor: Any, right: Array) -> Array:
-        """Refined solve; where the system is singular and can't be met, of its nearest attainable side.
-
-        With redundant rows the right-hand side may have a part that no u attains, which the
-        regularized factor answers with 1 / regularization. Solving again for ``K u`` drops it.
-        """
-        form = choose_form(system.program)
-        steps = max(self.settings.refinement_steps, 2) + 1
-        size = jnp.sqrt(jnp.finfo(right.dtype).eps) * norm_inf(right)
-
-        def attempt(state: _Attempt) -> _Attempt:
-            # From zero, so that the compiled program holds one copy of the solve, not two.
-            zero = jnp.zeros_like(state.right)
-            u = refine(form, system, factor, state.right, zero, steps)
-            reached = system.product(u)
-            unattained = norm_inf(state.right - reached)[0] > size
-            return _Attempt(u, reached, unattained, state.count + 1)
-
-        anchor = system.program.anchor + right[0] + jnp.sum(system.hessian[:1])
-        first = _Attempt(
-            u=constant_like(jnp.zeros_like(right)[None, :], anchor, right.dtype),
-            right=right[None, :] + constant_like(0, anchor, right.dtype),
-            unattained=constant_like(1, anchor, jnp.int32) > 0,
-            count=constant_like(0, anchor, jnp.int32),
-        )
-        return lax.while_loop(lambda s: s.unattained & (s.count < 2), attempt, first).u[0]
+        return out * solve_attainable(self.settings, system, factor, into * right)
 
 
 # Not lax.custom_linear_solve, which (jax 0.10) can't be lowered under shard_map.
@@ -200,17 +206,6 @@ def _solve_reverse_backward(rule: KKTRule, residuals: Any, cotangent: Array) -> 
 
 
 _solve_reverse.defvjp(_solve_reverse_forward, _solve_reverse_backward)
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class _Attempt:
-    """The solution for the last right-hand side, and what it attains of it."""
-
-    u: Array
-    right: Array
-    unattained: Array
-    count: Array
 
 
 def value_cotangent(data: Data, solution: ConeSolution, cotangent: Array) -> Data:

@@ -14,8 +14,9 @@ from jax import Array, lax
 
 from jaxopt_layers import engine
 from jaxopt_layers.chunks import in_chunks
-from jaxopt_layers.implicit.data import Data, Layout, Marks
-from jaxopt_layers.implicit.kkt import Factorization, KKTRule, outer, value_cotangent
+from jaxopt_layers.implicit.data import Data, Layout, Marks, Vectors
+from jaxopt_layers.implicit.kkt import KKTRule, outer, value_cotangent
+from jaxopt_layers.implicit.residual_map import ResidualMapRule
 from jaxopt_layers.ipm import WarmStart
 from jaxopt_layers.matrix import matmul, symmetric_product
 from jaxopt_layers.settings import Settings
@@ -84,7 +85,7 @@ def _reverse(
     return solution_map(layout, settings, data, marks, start)
 
 
-_Residuals = tuple[Data, Marks, ConeSolution, Factorization]
+_Residuals = tuple[Data, Marks, ConeSolution, Any]
 
 
 def _reverse_forward(
@@ -98,7 +99,7 @@ def _reverse_forward(
     # The map itself is called, not the solver, so that this rule can be differentiated again.
     solved: Any = _reverse(solution_map, layout, settings, data, marks, start)
     regular = _neutral_where_failed(solved.solution)
-    factorize = _in_chunks(KKTRule(layout, settings).factorize, layout, data)
+    factorize = _in_chunks(choose_rule(layout, settings).factorize, layout, data)
     factorization = factorize(data, marks, regular, solved.scaling)
     return solved, (data, marks, solved.solution, factorization)
 
@@ -122,7 +123,7 @@ def _pull_back(
     data: Data,
     marks: Marks,
     solution: ConeSolution,
-    factorization: Factorization,
+    factorization: Any,
     cotangent: ConeSolution,
 ) -> Data:
     """The cotangent of the data for one of the solution."""
@@ -136,11 +137,9 @@ def _pull_back(
     is_slack = present & (jnp.arange(present.shape[0]) >= p) & ~failed
     gs = jnp.where(is_slack, cotangent.s, 0)
 
-    rows = layout.program(data, marks).rows
-    right = jnp.concatenate([gx - rows.transposed_product(gs), gz])
-    u = KKTRule(layout, settings).solve(data, marks, regular, factorization, right)
-    u1, u2 = u[: gx.shape[0]], u[gx.shape[0] :]
-    u2 = jnp.where(present, u2, 0) + gs
+    rule = choose_rule(layout, settings)
+    u1, u2 = rule.adjoint(data, marks, regular, factorization, Vectors(gx, gz, gs))
+    u2 = jnp.where(present, u2, 0)
 
     x, z, quadratic, dense = regular.x, regular.y, data.quadratic, data.dense
     if quadratic is not None:
@@ -179,7 +178,7 @@ def _forward_rule(
     failed = solution.status > Status.ALMOST_SOLVED
     regular = _neutral_where_failed(solution)
     present = _present(layout, marks, solution)
-    rule = KKTRule(layout, settings)
+    rule = choose_rule(layout, settings)
     factorization = rule.factorize(data, marks, regular, solved.scaling)
 
     change: Data = jax.tree.map(lambda v: jnp.where(failed, 0, v), tangents[0])
@@ -191,19 +190,16 @@ def _forward_rule(
         right_x = right_x - matmul(z[:count], change.dense)
         right_z = right_z.at[:count].add(-matmul(change.dense, x))
     right_z = jnp.where(present, right_z, 0)
-    right = jnp.concatenate([right_x, right_z])
-    u = rule.solve(data, marks, regular, factorization, right)
-    dx, dz = u[: x.shape[0]], u[x.shape[0] :]
+    moved = rule.tangent(data, marks, regular, factorization, right_x, right_z)
     is_slack = present & (jnp.arange(present.shape[0]) >= layout.equalities)
-    # Where s / z is clipped, -H dz would lose it; the rows' own equation does not.
-    ds = jnp.where(is_slack, right_z - layout.program(data, marks).rows.product(dx), 0)
+    ds = jnp.where(is_slack, moved.s, 0)
 
     one = jnp.ones((), x.dtype)
     slope = value_cotangent(data, regular, one)
     products = jax.tree.map(lambda a, b: jnp.sum(a * b), slope, change)
     dvalue = jax.tree.reduce(jnp.add, products)
     zero = jnp.zeros((), x.dtype)
-    tangent = (dx, jnp.where(present, dz, 0), ds, dvalue)
+    tangent = (moved.x, jnp.where(present, moved.y, 0), ds, dvalue)
     if settings.failed_gradient == "nan":
         tangent = jax.tree.map(lambda v: jnp.where(failed, jnp.nan, v), tangent)
     dx, dz, ds, dvalue = tangent
@@ -216,9 +212,16 @@ def _forward_rule(
     ), scaling)  # fmt: skip
 
 
+def choose_rule(layout: Layout, settings: Settings) -> Any:
+    """The equations that are differentiated."""
+    if settings.derivative.method == "kkt" and layout.cone.is_orthant:
+        return KKTRule(layout, settings)
+    return ResidualMapRule(layout, settings)
+
+
 def _present(layout: Layout, marks: Marks, solution: ConeSolution) -> Array:
     """Rows that are there: all but those whose bound is infinite."""
-    if layout.cone.degree == 0:
+    if layout.cone.degree == 0 or marks.active is None:
         return jnp.ones_like(solution.y, bool)
     return marks.active > 0
 

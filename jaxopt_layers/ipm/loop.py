@@ -100,7 +100,7 @@ def interior_point(
 
     def advance(carry: tuple[Array, Progress]) -> tuple[Array, Progress]:
         state = State(unravel(carry[0]), carry[1])
-        starting = cold & (state.progress.iterations == 0)
+        starting = cold & (state.progress.iterations == 0) & cone.symmetric
         step = predictor_corrector_step(
             state.floats.focus.program(program),
             cone,
@@ -111,7 +111,7 @@ def interior_point(
             refinement=jnp.where(state.progress.refine, settings.refinement_steps, 0),
             starting=starting,
         )
-        state = _judge(program, scaling, limits, state, step, starting)
+        state = _judge(program, cone, scaling, limits, state, step, starting)
         return ravel_pytree(state.floats)[0], state.progress
 
     vector, progress = lax.while_loop(unfinished, advance, (vector, progress))
@@ -120,6 +120,7 @@ def interior_point(
 
 def _judge(
     program: Program,
+    cone: Product,
     scaling: Scaling,
     limits: Tolerances,
     state: State,
@@ -142,10 +143,11 @@ def _judge(
     gone = vanished(step.iterate)
     stalled = jnp.where(gone | (near & ~better), progress.stalled + 1, 0)
     # Convergence is superlinear in the end: one or two more steps buy the accuracy that derivatives
-    # need, which suffer from every multiplier that is not yet small against its slack.
+    # need, which suffer from every multiplier that is not yet small against its slack. With curved cones
+    # it is not, and Newton's method on the residual map follows.
     solved = measured.worst <= limits.tolerance
     gained = measured.worst <= _WORTHWHILE_GAIN * Measure(*floats.current.measured).worst
-    polish = gained & (measured.worst > _POLISHED * limits.tolerance)
+    polish = gained & (measured.worst > _POLISHED * limits.tolerance) & cone.is_orthant
     done = jnp.where(finite & solved, ~polish, best_before <= limits.tolerance)
     # A breakdown is met by staying where we are and regularizing more, a few times.
     regularization = jnp.where(finite, 1, _MORE_REGULARIZATION) * floats.regularization

@@ -50,8 +50,7 @@ def least_squares_point(program: Program, cone: Product, constant: Array, offset
         x, z_primal = program.split(offset)
         s, z = -z_primal, z - z_primal
     unit = cone.unit(x.dtype)
-    is_inequality = unit > 0
-    s = jnp.where(is_inequality, _into_cone(cone, s, unit), 0)
+    s = jnp.where(cone.has_slack, _into_cone(cone, s, unit), 0)
     z = _into_cone(cone, z, unit)
     one = jnp.ones((), x.dtype)
     return Iterate(u=jnp.concatenate([x, z]), s=s, tau=one, kappa=one)

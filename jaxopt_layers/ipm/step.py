@@ -26,15 +26,18 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_layers.cones import Product, step_to_zero
+from jaxopt_layers.ipm.line_search import central_step, interior_step
 from jaxopt_layers.ipm.start import least_squares_point
 from jaxopt_layers.ipm.state import Iterate, Residuals
-from jaxopt_layers.kkt import Form, System, refine
+from jaxopt_layers.kkt import Form, System, refine, rotated_system
 from jaxopt_layers.matrix import dot
 from jaxopt_layers.problem import Program
 
-# How much of the way to the boundary a step leaves, at most; it shrinks with mu, so that convergence is
-# superlinear in the end.
+# How much of the way to the boundary a step leaves, at most; for linear inequalities it shrinks with mu,
+# so that convergence is superlinear in the end.
 _LEFT_TO_BOUNDARY = 0.01
+# The correction of a cone that isn't symmetric is left whole while this times the affine step is one.
+_CORRECTED = 10
 
 
 @jax.tree_util.register_dataclass
@@ -64,36 +67,51 @@ def predictor_corrector_step(
     """
     mu = iterate.mu(cone)
     _, z = program.split(iterate.u)
-    scaling = cone.scaling(iterate.s, z)
-    system = System(program, cone.hessian_diagonal(scaling, mu.dtype), regularization)
+    scaling = cone.scaling(iterate.s, z, mu)
+    system = rotated_system(program, *cone.spectrum(scaling, mu.dtype), regularization)
     factor = form.factor(system)
-    newton = _Newton(program, iterate, residuals, system.hessian)
+    newton = _Newton(program, system, iterate, residuals)
 
     affine_shift = cone.affine_shift(scaling, iterate.s)
     constant_right = jnp.concatenate([-program.linear, program.offset])
     offset_right = jnp.concatenate([jnp.zeros_like(program.linear), program.offset])
     affine_right = newton.right(jnp.ones_like(mu), affine_shift)
     second = jnp.where(starting, offset_right, affine_right)
-    parts = form.solve(system, factor, jnp.stack([constant_right, second]))
+    rights = system.into(jnp.stack([constant_right, second]))
+    parts = form.solve(system, factor, rights)
     kappa_shift = iterate.tau * iterate.kappa
     affine = newton.direction(parts, jnp.ones_like(mu), affine_shift, kappa_shift)
-    sigma = (1 - jnp.minimum(_longest_step(program, cone, iterate, affine), 1)) ** 3
+    affine_length = jnp.minimum(_longest_step(program, cone, iterate, affine), 1)
+    sigma = (1 - affine_length) ** 3
 
     target, reduction = sigma * mu, 1 - sigma
     _, affine_z = program.split(affine.u)
-    shift = cone.combined_shift(scaling, iterate.s, z, affine.s, affine_z, target)
+    affine_s = affine.s
+    if not cone.symmetric:
+        # A correction for the whole of a step that can't be taken leads out of the neighbourhood.
+        part = jnp.minimum(1, _CORRECTED * affine_length)
+        affine_s, affine_z = part * affine_s, part * affine_z
+    shift = cone.combined_shift(scaling, iterate.s, z, affine_s, affine_z, target)
     kappa_shift = kappa_shift + affine.tau * affine.kappa - target
-    right = jnp.stack([constant_right, newton.right(reduction, shift)])
+    right = system.into(newton.right(reduction, shift)[None, :])
     # Only what the step is made of is refined: the affine direction merely steers it.
-    first = jnp.concatenate([parts[:1], form.solve(system, factor, right[1:])])
+    first = jnp.concatenate([parts[:1], form.solve(system, factor, right)])
+    right = jnp.concatenate([rights[:1], right])
     refined = refine(form, system, factor, right, first, refinement)
     combined = newton.direction(refined, reduction, shift, kappa_shift)
     longest = _longest_step(program, cone, iterate, combined)
-    length = jnp.minimum((1 - jnp.minimum(_LEFT_TO_BOUNDARY, 0.1 * jnp.sqrt(mu))) * longest, 1)
+    left = jnp.full_like(mu, _LEFT_TO_BOUNDARY)
+    if cone.is_orthant:  # a curved cone's iterates would lose their centrality
+        left = jnp.minimum(left, 0.1 * jnp.sqrt(mu))
+    length = jnp.minimum((1 - left) * longest, 1)
+    if not cone.symmetric:
+        length = central_step(cone, iterate, combined, length)
     stepped = jax.tree.map(lambda v, dv: v + length * dv, iterate, combined)
 
-    start = least_squares_point(program, cone, *parts)
-    following = jax.tree.map(lambda a, b: jnp.where(starting, a, b), start, stepped)
+    following = stepped
+    if cone.symmetric:  # others start at the unit point, which is central
+        start = least_squares_point(program, cone, *system.out(parts))
+        following = jax.tree.map(lambda a, b: jnp.where(starting, a, b), start, stepped)
     # The same ray, with the larger of tau and kappa at one, so that nothing over- or underflows.
     scale = 1 / jnp.maximum(following.tau, following.kappa)
     return Step(
@@ -108,9 +126,9 @@ class _Newton:
     """What the affine and the combined direction of one step share."""
 
     program: Program
+    system: System
     iterate: Iterate
     residuals: Residuals
-    hessian: Array
 
     def right(self, reduction: Array, shift: Array) -> Array:
         """Right-hand side that takes off the part `reduction` of the residuals."""
@@ -120,20 +138,25 @@ class _Newton:
     def direction(
         self, parts: Array, reduction: Array, shift: Array, kappa_shift: Array
     ) -> Iterate:
-        """Join the solutions for (-q, b), parts[0], and for the residuals, parts[1]."""
+        """Join the solutions for (-q, b), parts[0], and for the residuals, parts[1].
+
+        ds is made in the coordinates in which H is diagonal: an entry of H that is large meets an entry of
+        dz that is small, and would meet the rounding error of a large one anywhere else.
+        """
         program, tau, kappa = self.program, self.iterate.tau, self.iterate.kappa
         inverse = 1 / tau
         slope = program.linear + (2 * inverse) * self.residuals.quadratic_x
         curvature = self.residuals.curvature * inverse * inverse
-        products = dot(jnp.concatenate([slope, program.offset])[None, :], parts)
+        linear = self.system.into(jnp.concatenate([slope, program.offset]))
+        products = dot(linear[None, :], parts)
         numerator = reduction * self.residuals.gap - kappa_shift * inverse + products[1]
         # In exact arithmetic kappa / tau plus squares: rounding must not make it smaller.
         dtau = numerator / (kappa * inverse + jnp.maximum(curvature - products[0], 0))
         u = parts[1] + dtau * parts[0]
         _, dz = program.split(u)
         return Iterate(
-            u=u,
-            s=-shift - self.hessian * dz,
+            u=self.system.out(u),
+            s=-shift - self.system.hessian_product(dz),
             tau=dtau,
             kappa=-(kappa_shift + kappa * dtau) * inverse,
         )
@@ -146,4 +169,5 @@ def _longest_step(program: Program, cone: Product, iterate: Iterate, direction: 
     scalars = jnp.minimum(
         step_to_zero(iterate.tau, direction.tau), step_to_zero(iterate.kappa, direction.kappa)
     )
-    return jnp.minimum(cone.max_step(iterate.s, z, direction.s, dz), scalars)
+    longest = jnp.minimum(cone.max_step(iterate.s, z, direction.s, dz), scalars)
+    return longest if cone.symmetric else interior_step(cone, iterate, direction, longest)

@@ -3,6 +3,9 @@
     [ P    R' ] [dx]   [rx]
     [ R   -H  ] [dz] = [rz]          H = diag(hessian) >= 0, zero for equality rows
 
+A cone's H is not diagonal, but it is in the coordinates of its eigenvectors: with H = U diag(hessian) U'
+the rows are U'R here, and the second part of a vector is U'rz or U'dz (`rotated_system`).
+
 Vectors are joined, u = (dx, dz), and stand as the rows of a stack (k, n + rows). A form (`PrimalForm`,
 `DualForm`) eliminates one side and factors what is left by Cholesky after adding a little to the
 diagonal; `refined_solve` takes that out again.
@@ -10,13 +13,14 @@ diagonal; `refined_solve` takes that out again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_layers.cones import Rotation
 from jaxopt_layers.problem import Program
 
 
@@ -31,6 +35,26 @@ class System:
     program: Program
     hessian: Array
     regularization: Array
+    rotation: Rotation | None = None
+
+    def into(self, u: Array) -> Array:
+        """A stack of vectors (dx, dz) or right-hand sides, in the system's coordinates."""
+        if self.rotation is None or self.rotation.is_identity:
+            return u
+        x, z = self.program.split(u)
+        return jnp.concatenate([x, self.rotation.into(z)], axis=-1)
+
+    def out(self, u: Array) -> Array:
+        """Back from the system's coordinates."""
+        if self.rotation is None or self.rotation.is_identity:
+            return u
+        x, z = self.program.split(u)
+        return jnp.concatenate([x, self.rotation.out(z)], axis=-1)
+
+    def hessian_product(self, dz: Array) -> Array:
+        """H dz in the user's coordinates, for dz in the system's."""
+        product = self.hessian * dz
+        return product if self.rotation is None else self.rotation.out(product)
 
     def product(self, u: Array) -> Array:
         """The matrix times a stack of vectors."""
@@ -39,6 +63,14 @@ class System:
         top = program.quadratic_product(dx) + program.rows.transposed_product(dz)
         bottom = program.rows.product(dx) - self.hessian[None, :] * dz
         return jnp.concatenate([top, bottom], axis=1)
+
+
+def rotated_system(
+    program: Program, hessian: Array, rotation: Rotation, regularization: Array
+) -> System:
+    """The system of a program with ``H = U diag(hessian) U'``."""
+    rotated = replace(program, rows=program.rows.rotated(rotation))
+    return System(rotated, hessian, regularization, rotation)
 
 
 class Form(Protocol):
