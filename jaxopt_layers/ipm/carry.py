@@ -41,12 +41,14 @@ class Floats:
 @dataclass(frozen=True)
 class Progress:
     """`stalled` counts iterations since `best` improved; `refine` is set once the last step's residuals
-    show that the linear solves have lost accuracy."""
+    show that the linear solves have lost accuracy; `cautious` after a short step near a cone that isn't
+    symmetric."""
 
     status: Array
     iterations: Array
     stalled: Array
     refine: Array
+    cautious: Array
 
 
 @jax.tree_util.register_dataclass

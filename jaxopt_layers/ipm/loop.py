@@ -31,6 +31,7 @@ _LINEAR_ERROR = 0.1
 _NEAR = 1e-3
 _PATIENCE = 12
 _SHORTEST_STEP = 1e-10
+_SHORT_STEP = 0.2
 # How the regularization grows when a factorization breaks down, and where that ends.
 _MORE_REGULARIZATION = 100
 _MOST_REGULARIZATION = 1e-2
@@ -79,6 +80,7 @@ def interior_point(
             iterations=jnp.zeros((), jnp.int32),
             stalled=jnp.zeros((), jnp.int32),
             refine=jnp.zeros((), bool),
+            cautious=jnp.zeros((), bool),
         ),
     )
     # The floats travel as one vector: under vmap each array of the carry costs a kernel of its own.
@@ -110,6 +112,7 @@ def interior_point(
             regularization=state.floats.regularization,
             refinement=jnp.where(state.progress.refine, settings.refinement_steps, 0),
             starting=starting,
+            cautious=state.progress.cautious,
         )
         state = _judge(program, cone, scaling, limits, state, step, starting)
         return ravel_pytree(state.floats)[0], state.progress
@@ -151,7 +154,10 @@ def _judge(
     done = jnp.where(finite & solved, ~polish, best_before <= limits.tolerance)
     # A breakdown is met by staying where we are and regularizing more, a few times.
     regularization = jnp.where(finite, 1, _MORE_REGULARIZATION) * floats.regularization
-    hopeless = (step.length < _SHORTEST_STEP) | (
+    # Next to a cone that isn't symmetric a short step is tried again with more centring.
+    cautious = (step.length < _SHORT_STEP) & (not cone.symmetric)
+    stuck = (step.length < _SHORTEST_STEP) & (progress.cautious | cone.symmetric)
+    hopeless = stuck | (
         stalled > jnp.where(gone, 3 * _PATIENCE, _PATIENCE)
     )
     hopeless = jnp.where(finite, hopeless, regularization > _MOST_REGULARIZATION)
@@ -176,6 +182,7 @@ def _judge(
             iterations=progress.iterations + 1,
             stalled=stalled,
             refine=progress.refine | ~finite | inaccurate,
+            cautious=cautious,
         ),
     )
 

@@ -38,6 +38,8 @@ from jaxopt_layers.problem import Program
 _LEFT_TO_BOUNDARY = 0.01
 # The correction of a cone that isn't symmetric is left whole while this times the affine step is one.
 _CORRECTED = 10
+# After a short step there is none, and at least this much centring.
+_CENTRING = 0.5
 
 
 @jax.tree_util.register_dataclass
@@ -59,11 +61,13 @@ def predictor_corrector_step(
     regularization: Array,
     refinement: Array,
     starting: Array,
+    cautious: Array,
 ) -> Step:
     """One step (Mehrotra 1992), or, where `starting`, the least-squares starting point.
 
     Both need the same factorization and the same right-hand side (-q, b), so the start is made by the
     first pass of the loop instead of a second copy of the factorization in the compiled program.
+    `cautious`: the last step was short, and another like it would be, too.
     """
     mu = iterate.mu(cone)
     _, z = program.split(iterate.u)
@@ -83,13 +87,15 @@ def predictor_corrector_step(
     affine = newton.direction(parts, jnp.ones_like(mu), affine_shift, kappa_shift)
     affine_length = jnp.minimum(_longest_step(program, cone, iterate, affine), 1)
     sigma = (1 - affine_length) ** 3
+    if not cone.symmetric:
+        sigma = jnp.where(cautious, jnp.maximum(sigma, _CENTRING), sigma)
 
     target, reduction = sigma * mu, 1 - sigma
     _, affine_z = program.split(affine.u)
     affine_s = affine.s
     if not cone.symmetric:
         # A correction for the whole of a step that can't be taken leads out of the neighbourhood.
-        part = jnp.minimum(1, _CORRECTED * affine_length)
+        part = jnp.where(cautious, 0, jnp.minimum(1, _CORRECTED * affine_length))
         affine_s, affine_z = part * affine_s, part * affine_z
     shift = cone.combined_shift(scaling, iterate.s, z, affine_s, affine_z, target)
     kappa_shift = kappa_shift + affine.tau * affine.kappa - target

@@ -1,0 +1,453 @@
+"""Which atom a primitive or a named call is.
+
+JAX lowers some functions to several primitives: `jnp.linalg.norm`, `logsumexp`. They are recognized by name
+and body, or by their shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxopt_layers.dpp import linear
+from jaxopt_layers.dpp.definite import definiteness, same, transposed
+from jaxopt_layers.dpp.errors import DCPError, misuse
+from jaxopt_layers.dpp.expression import Evaluation, Expression, constant
+
+_LIMIT = 20_000_000
+
+
+def _elementwise(atom: str, **attributes: Any) -> Callable[[Any], list[Expression]]:
+    return lambda call: [call.make(atom, call.arguments, **attributes)]
+
+
+def moved(call: Any) -> list[Expression] | None:
+    """Entries of the operands in other places."""
+    arguments = call.arguments
+    which = list(linear.MOVED[call.name](len(arguments)))
+    if call.name == "select_n" and not arguments[0].is_constant:
+        return _selected(call)
+    data = [arguments[i] for i in which]
+    fixed = [i for i in range(len(arguments)) if i not in which]
+    if any(not arguments[i].is_constant for i in fixed):
+        if any(a.has_variables for a in arguments):
+            raise misuse(
+                call,
+                f"`{call.name}` picks entries by an index that is not known when tracing.",
+                "use constant indices, or a mask of zeros and ones as a parameter to multiply with",
+            )
+        return None
+    if not any(a.has_variables for a in data):
+        attributes = {}
+        if call.name == "transpose":
+            attributes["permutation"] = tuple(call.params["permutation"])
+        return [
+            call.make("rearrange", data, shape=tuple(v.aval.shape), **attributes)
+            for v in call.equation.outvars
+        ]
+    if call.name == "convert_element_type":
+        if not np.issubdtype(call.params["new_dtype"], np.floating):
+            raise misuse(call, "A variable can't be converted to integers.", "leave it a float")
+        return [arguments[0]]
+    known = {i: np.asarray(arguments[i].value) for i in fixed}
+    indices = linear.moved_indices(call.equation, [a.shape for a in arguments], known, which)
+    total = sum(a.size for a in data)
+    for index in indices:
+        if index.size and (index.min() < 0 or index.max() >= total):
+            raise misuse(call, "An index is out of bounds.", "index within the array")
+    return [call.make("rearrange", data, shape=i.shape, index=i) for i in indices]
+
+
+def _selected(call: Any) -> list[Expression] | None:
+    """`where` on a mask that is a parameter: mask * yes + (1 - mask) * no."""
+    mask, *cases = call.arguments
+    if mask.atom == "finite":  # how JAX guards the shift of logsumexp
+        return [call.make("unsupported", call.arguments, call=call)]
+    if mask.has_variables:
+        raise misuse(
+            call,
+            "The condition depends on a variable.",
+            "write it with jnp.maximum, jnp.minimum or jnp.abs",
+        )
+    if len(cases) != 2 or not any(case.has_variables for case in cases):
+        return None
+
+    def weight(case: int) -> Expression:
+        e = call.make("rearrange", [mask], "mask", shape=mask.shape)
+        e.atom = "nonneg"
+        e.evaluation = Evaluation(lambda m: [m if case else ~m], (mask,))
+        return e
+
+    parts = [
+        call.make("multiply", [weight(i), case], "multiply")
+        for i, case in enumerate(cases)
+        if not (case.is_constant and not np.any(case.value))
+    ]
+    return [parts[0] if len(parts) == 1 else call.make("add", parts, "add")]
+
+
+def summed(call: Any) -> list[Expression] | None:
+    """A linear primitive: the sum over its data operands of a matrix times each."""
+    arguments = call.arguments
+    if not any(a.has_variables for a in arguments):
+        if call.name in ("reduce_sum", "cumsum"):
+            e = call.make("linear map", arguments)
+            e.attributes["entries"] = (None, None, np.ones(1))
+            return [e]
+        return None
+    if call.name == "conv_general_dilated":
+        return _convolution(call)
+    data = linear.SUMMED[call.name]
+    fixed = {i: a.value for i, a in enumerate(arguments) if i not in data}
+    if any(value is None for value in fixed.values()):
+        raise misuse(call, f"`{call.name}` needs constant indices.", "use constant indices")
+    total: Expression | None = None
+    shapes = [a.shape for a in arguments]
+    for i in data:
+        if arguments[i].is_constant and not np.any(arguments[i].value):
+            continue
+        entries = linear.summed_entries(call.equation, shapes, fixed, i)  # type: ignore[arg-type]
+        part = call.make("linear map", [arguments[i]], entries=entries)
+        total = part if total is None else call.make("add", [total, part], "add")
+    return None if total is None else [total]
+
+
+def _convolution(call: Any) -> list[Expression] | None:
+    x, y = call.arguments
+    if x.has_variables and y.has_variables:
+        return [call.make("bilinear", [x, y], "convolution", tensor=None)]
+    at = 0 if x.has_variables else 1
+    other = call.arguments[1 - at]
+    shapes = [a.shape for a in call.arguments]
+    if other.is_constant:
+        fixed = {1 - at: np.asarray(other.value)}
+        entries = linear.summed_entries(call.equation, shapes, fixed, at)
+        return [call.make("linear map", [call.arguments[at]], "convolution", entries=entries)]
+    if x.size * y.size * call.make("bilinear", [x, y]).size > _LIMIT:
+        return None
+    rows, lefts, rights, values = [], [], [], []
+    basis = np.eye(other.size).reshape(other.size, *other.shape)
+    dtype = call.equation.outvars[0].aval.dtype
+    for k in range(other.size):
+        fixed = {1 - at: basis[k].astype(dtype)}
+        row, source, value = linear.summed_entries(call.equation, shapes, fixed, at)
+        pair = (source, np.full(len(row), k))
+        rows.append(row)
+        lefts.append(pair[at])
+        rights.append(pair[1 - at])
+        values.append(value)
+    tensor = tuple(np.concatenate(part) for part in (rows, lefts, rights, values))
+    return [call.make("bilinear", [x, y], "convolution", tensor=tensor)]
+
+
+def reduced(atom: str) -> Callable[[Any], list[Expression]]:
+    """A reduction over `axes`, as one over the last axis."""
+
+    def apply(call: Any) -> list[Expression]:
+        x = trailing(call, call.arguments[0], call.params["axes"])
+        return [call.make(atom, [x], atom)]
+
+    return apply
+
+
+def trailing(call: Any, x: Expression, axes: Sequence[int]) -> Expression:
+    """The reduced axes of x put last and flattened to one."""
+    axes = tuple(axes)
+    kept = [i for i in range(len(x.shape)) if i not in axes]
+    index = np.transpose(np.arange(x.size).reshape(x.shape), [*kept, *axes])
+    index = index.reshape([*(x.shape[i] for i in kept), -1])
+    if index.shape == x.shape and axes == (len(x.shape) - 1,):
+        return x
+    e = call.make("rearrange", [x], "flatten", shape=index.shape, index=index)
+    if not x.has_variables:
+        _evaluate_by(e, lambda v: [v.reshape(-1)[index]])
+    return e
+
+
+def entry(call: Any, x: Expression, i: int) -> Expression:
+    """x[i]."""
+    if x.value is not None:
+        return constant(x.value[i])
+    index = np.arange(x.size).reshape(x.shape)[i]
+    e = call.make("rearrange", [x], "index", shape=index.shape, index=index)
+    if not x.has_variables:
+        _evaluate_by(e, lambda v: [v[i]])
+    return e
+
+
+def stacked(call: Any, parts: list[Expression]) -> Expression:
+    """jnp.stack."""
+    shape = (len(parts), *parts[0].shape)
+    index = np.arange(sum(p.size for p in parts)).reshape(shape)
+    e = call.make("rearrange", parts, "stack", shape=shape, index=index)
+    if not e.has_variables:
+        import jax.numpy as jnp
+
+        e.evaluation = Evaluation(lambda *v: [jnp.stack(v)], tuple(parts))
+    return e
+
+
+def _evaluate_by(e: Expression, function: Callable[..., list[Any]]) -> None:
+    if e.arguments[0].value is not None:
+        e.value = np.asarray(function(e.arguments[0].value)[0])
+    else:
+        e.evaluation = Evaluation(function, e.arguments)
+
+
+def _power(call: Any) -> list[Expression]:
+    x = call.arguments[0]
+    if call.name == "pow":
+        exponent = call.arguments[1]
+        if exponent.value is None or np.unique(exponent.value).size != 1:
+            if not any(a.has_variables for a in call.arguments):
+                return [call.make("function", call.arguments)]
+            raise misuse(
+                call,
+                "The exponent of a variable must be one number known when tracing.",
+                "close over the exponent as a Python number; for number ** x write"
+                " jnp.exp(jnp.log(number) * x)",
+            )
+        p = float(np.unique(exponent.value)[0])
+    else:
+        p = {"square": 2.0, "sqrt": 0.5, "rsqrt": -0.5}.get(call.name) or float(call.params["y"])
+    if p == 1:
+        return [call.make("rearrange", [x], index=np.arange(x.size).reshape(x.shape))]
+    label = {2.0: "square", 0.5: "sqrt"}.get(p, f"power {p:g}")
+    return [call.make("power", [x], label, p=p)]
+
+
+def _logarithm(call: Any) -> list[Expression]:
+    """log; of a shifted sum of exponentials it waits for the shift to be added back."""
+    return [call.make("log", call.arguments)]
+
+
+def _add(call: Any) -> list[Expression]:
+    x, y = call.arguments
+    for first, shift in ((x, y), (y, x)):
+        exponent = _shifted_exponent(first, shift)
+        if exponent is not None:
+            return [call.make("log_sum_exp", [exponent], "log_sum_exp")]
+    return [call.make("add", [x, y])]
+
+
+def _shifted_exponent(e: Expression, shift: Expression) -> Expression | None:
+    """x where e + shift is log(sum(exp(x - shift))) + shift, as JAX writes logsumexp."""
+    if shift.atom != "shift" or e.atom != "log":
+        return None
+    total = e.arguments[0]
+    if total.atom == "abs":
+        total = total.arguments[0]
+    while total.atom == "rearrange" and total.label in ("reshape", "squeeze", "broadcast_in_dim"):
+        total = total.arguments[0]
+    if total.atom != "linear map" or total.label != "reduce_sum":
+        return None
+    powers = total.arguments[0]
+    if powers.atom != "exp" or powers.arguments[0].atom != "subtract":
+        return None
+    x, away = powers.arguments[0].arguments
+    if away.atom == "rearrange" and away.arguments[0] is shift:
+        target = np.empty(x.size, int)
+        target[total.attributes["entries"][1]] = total.attributes["entries"][0]
+        back = np.asarray(away.attributes["index"]).ravel()
+        if np.array_equal(np.broadcast_to(back.reshape(away.shape), x.shape).ravel(), target):
+            order = np.argsort(target, kind="stable").reshape(*total.shape, -1)
+            if np.array_equal(order, np.arange(x.size).reshape(order.shape)) and order.shape == x.shape:
+                return x
+            found = Expression("rearrange", (x,), order.shape, "flatten", {"index": order}, x.origin)
+            found.has_variables, found.has_parameters = True, x.has_parameters
+            e.attributes["fresh"] = found
+            return found
+    return None
+
+
+def _shift(call: Any) -> list[Expression] | None:
+    if not call.arguments[0].has_variables:
+        return [call.make("rearrange", call.arguments)]
+    return [call.make("shift", call.arguments, "stop_gradient")]
+
+
+def _multiply(call: Any) -> list[Expression]:
+    x, y = call.arguments
+    e = call.make("multiply", [x, y])
+    scale, matrix = (x, y) if not x.shape else (y, x)
+    if not scale.shape and matrix.shape and not e.has_variables:
+        e.attributes["scaled"] = (scale, matrix)
+    return [e]
+
+
+def _matmul(call: Any) -> list[Expression]:
+    x, y = call.arguments
+    dims = call.params["dimension_numbers"]
+    if x.has_variables and y.has_variables:
+        form = _quadratic_form(call, x, y)
+        if form is not None:
+            return form
+    return [call.make("matmul", [x, y], "matmul", dimension_numbers=dims)]
+
+
+def _quadratic_form(call: Any, x: Expression, y: Expression) -> list[Expression] | None:
+    """x @ P @ x, or x @ (P @ x)."""
+    if len(x.shape) != 1 or len(y.shape) != 1:
+        return None
+    for product, vector in ((x, y), (y, x)):
+        if product.atom != "matmul":
+            continue
+        a, b = product.arguments
+        for matrix, other in ((a, b), (b, a)):
+            if not matrix.has_variables and len(matrix.shape) == 2 and same(other, vector):
+                return [call.make("quad_form", [vector, matrix], definite=definiteness(matrix))]
+    return None
+
+
+def _absolute(call: Any) -> list[Expression]:
+    return [call.make("abs", call.arguments)]
+
+
+def _exp2(call: Any) -> list[Expression]:
+    scale = constant(np.asarray(np.log(2.0)))
+    return [call.make("exp", [call.make("multiply", [call.arguments[0], scale])])]
+
+
+def _expm1(call: Any) -> list[Expression]:
+    one = constant(np.asarray(1.0))
+    return [call.make("subtract", [call.make("exp", call.arguments), one])]
+
+
+PRIMITIVES: dict[str, Callable[[Any], list[Expression] | None]] = {
+    **dict.fromkeys(linear.MOVED, moved),
+    **dict.fromkeys(linear.SUMMED, summed),
+    "add": _add,
+    "add_any": _add,
+    "sub": _elementwise("subtract"),
+    "neg": _elementwise("negate"),
+    "mul": _multiply,
+    "div": _elementwise("divide"),
+    "dot_general": _matmul,
+    "abs": _absolute,
+    "max": _elementwise("maximum"),
+    "min": _elementwise("minimum"),
+    "reduce_max": reduced("max"),
+    "reduce_min": reduced("min"),
+    "square": _power,
+    "sqrt": _power,
+    "rsqrt": _power,
+    "integer_pow": _power,
+    "pow": _power,
+    "exp": _elementwise("exp"),
+    "exp2": _exp2,
+    "expm1": _expm1,
+    "log": _logarithm,
+    "log1p": _elementwise("log1p"),
+    "stop_gradient": _shift,
+    "eq": _elementwise("eq"),
+    "le": _elementwise("le"),
+    "ge": _elementwise("ge"),
+    "lt": _elementwise("lt"),
+    "gt": _elementwise("gt"),
+    "ne": _elementwise("ne"),
+    "is_finite": _elementwise("finite"),
+}
+
+
+def named(call: Any, name: str, body: Any) -> list[Expression] | None:
+    """JAX's own functions that a call names; None to inline it."""
+    primitives = [equation.primitive.name for equation in body.eqns]
+    if name == "logaddexp" and len(call.arguments) == 2:
+        x, y = call.arguments
+        if y.is_constant and not np.any(y.value):
+            return [call.make("logistic", [x], "softplus")]
+        return [call.make("logaddexp", [x, y])]
+    if name == "norm":
+        return _norm(call, body, primitives)
+    if name == "hypot" and all(a.shape == call.shape for a in call.arguments):
+        pair = stacked(call, call.arguments)
+        last = trailing(call, pair, (0,))
+        return [call.make("norm2", [last], "hypot")]
+    return None
+
+
+def _norm(call: Any, body: Any, primitives: list[str]) -> list[Expression] | None:
+    x = call.arguments[0]
+    if len(call.arguments) > 1 or not x.has_variables:
+        return None
+    rest = [p for p in primitives if p not in ("broadcast_in_dim", "reshape", "convert_element_type")]
+    axes = next((e.params["axes"] for e in body.eqns if e.primitive.name.startswith("reduce_")), None)
+    if axes is None:
+        return None
+    if rest in (["mul", "reduce_sum", "sqrt"], ["square", "reduce_sum", "sqrt"]):
+        return [call.make("norm2", [trailing(call, x, axes)], "norm2")]
+    if rest == ["abs", "reduce_sum"]:
+        return [call.make("norm1", [trailing(call, x, axes)], "norm1")]
+    if rest in (["abs", "reduce_max", "max"], ["abs", "reduce_max"]):
+        return [call.make("norm_inf", [trailing(call, x, axes)], "norm_inf")]
+    if rest in (["abs", "pow", "reduce_sum", "pow"], ["abs", "integer_pow", "reduce_sum", "pow"]):
+        first = next(e for e in body.eqns if e.primitive.name in ("pow", "integer_pow"))
+        p = first.params["y"] if first.primitive.name == "integer_pow" else first.invars[1].val
+        return [call.make("p_norm", [trailing(call, x, axes)], f"p_norm {float(p):g}", p=float(p))]
+    if rest[0] in ("jit", "pjit", "svd") and len(x.shape) == 2 and not call.shape:
+        if "reduce_sum" in rest:
+            return [call.make("nuclear_norm", [x], "nuclear_norm")]
+        if "reduce_max" in rest:
+            return [call.make("sigma_max", [x], "sigma_max")]
+    return None
+
+
+def own(call: Any, name: str) -> list[Expression]:
+    """This package's atoms; those with numbers as arguments hold them as attributes."""
+    arguments = call.arguments
+    if name in ("nonneg", "nonpos", "psd"):
+        return [_declared(call, name)]
+    if name == "inv_pos":
+        return [call.make("power", arguments, "inv_pos", p=-1.0)]
+    if name == "logistic":
+        return [call.make("logistic", arguments, "logistic")]
+    if name == "p_norm":
+        return [call.make("p_norm", arguments[:1], p=_number(call, name, "p", arguments[1]))]
+    if name == "sum_largest":
+        k = _number(call, name, "k", arguments[1])
+        return [call.make("sum_largest", arguments[:1], name, k=k)]
+    if name == "geo_mean":
+        if arguments[1].value is None:
+            raise misuse(call, "The weights of geo_mean must be known when tracing.", "use numbers")
+        return [call.make("geo_mean", arguments[:1], name, weights=arguments[1].value)]
+    if name == "quad_form":
+        matrix = arguments[1]
+        if not matrix.has_variables:
+            kind = definiteness(matrix)
+            return [call.make("quad_form", arguments, name, definite=kind)]
+        return [call.make("quad_form", arguments, name, definite="unknown")]
+    if name == "power_cone":
+        exponent = arguments[3].value
+        if exponent is None:
+            raise misuse(call, "The exponent of jl.power must be known when tracing.", "use a number")
+        return [call.make("power_cone", arguments[:3], name, a=exponent)]
+    if name == "perspective":
+        from jaxopt_layers.dpp.perspective import traced
+
+        return [traced(call)]
+    return [call.make(name, arguments, name)]
+
+
+def _number(call: Any, atom: str, name: str, e: Expression) -> float:
+    if e.value is None or e.size != 1:
+        raise misuse(
+            call, f"`{name}` of {atom} must be a number known when tracing.", "use a Python number"
+        )
+    return e.scalar
+
+
+def _declared(call: Any, name: str) -> Expression:
+    x = call.arguments[0]
+    if x.has_variables:
+        words = {"nonneg": "x >= 0", "nonpos": "x <= 0", "psd": "jl.positive_semidefinite(X)"}
+        raise misuse(
+            call,
+            f"jl.{name} declares what is known of a parameter; this depends on a variable.",
+            f"add the constraint {words[name]}",
+        )
+    return call.make(name, [x], f"jl.{name}")
+
+
+__all__ = ["PRIMITIVES", "DCPError", "entry", "named", "own", "stacked", "transposed"]
