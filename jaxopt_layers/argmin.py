@@ -132,7 +132,9 @@ def argmin(
     if hessian is None:
         hessian = "dense" if start.shape[0] <= _DENSE_LIMIT else "cg"
     if hessian == "cg" and settings.derivative.solver == "least_squares":
-        raise ValueError(f"{OWNER}: `settings.derivative.solver` 'least_squares' needs a dense Hessian.")
+        raise ValueError(
+            f"{OWNER}: `settings.derivative.solver` 'least_squares' needs a dense Hessian."
+        )
     choice = Choice(
         hessian=hessian,
         form=equalities,
@@ -166,14 +168,25 @@ def _objective(
     program: SmoothProgram, x: Array, theta: Parameters, failed: Array, settings: Settings
 ) -> Array:
     """f(x); where that failed, with the gradient that failures have."""
-    mark = jnp.nan if settings.failed_gradient == "nan" else 0.0
 
     def guarded(leaf: Array) -> Array:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf
-        return jnp.where(failed, lax.stop_gradient(leaf) + mark * (leaf - leaf), leaf)
+        fixed = lax.stop_gradient(leaf)
+        if settings.failed_gradient == "nan":
+            fixed = _marked(leaf)
+        return jnp.where(failed, fixed, leaf)
 
     return program.f(guarded(x), jax.tree.map(guarded, theta))
+
+
+@jax.custom_jvp
+def _marked(leaf: Array) -> Array:
+    """The leaf itself, with a derivative of NaN."""
+    return leaf
+
+
+_marked.defjvps(lambda tangent, _, leaf: jnp.nan * tangent)
 
 
 def check_smooth_settings(owner: str, settings: Any) -> None:

@@ -204,7 +204,12 @@ class AffineSolverAffine:
             return None
         A = self.A
         return QPRows.recognize(
-            cones.zero, cones.nonnegative, A.rows, A.columns, A.entries.constant(), A.entries.varying
+            cones.zero,
+            cones.nonnegative,
+            A.rows,
+            A.columns,
+            A.entries.constant(),
+            A.entries.varying,
         )
 
     def __getstate__(self) -> dict[str, Any]:

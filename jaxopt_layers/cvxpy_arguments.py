@@ -49,7 +49,9 @@ def settings_for_call(owner: str, settings: Settings, given: dict[str, Any] | No
             changes[name] = value
         elif name not in (*_TOLERANCES, *_LIMITS, *_IGNORED):
             known = ", ".join(sorted(own | set(_TOLERANCES) | set(_LIMITS)))
-            raise ValueError(f"{owner}: `solver_args` has the unknown key {name!r}; known: {known}.")
+            raise ValueError(
+                f"{owner}: `solver_args` has the unknown key {name!r}; known: {known}."
+            )
     return replace(settings, **changes)
 
 

@@ -162,7 +162,9 @@ def _entries(matrix: Any, p: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _pieces(stuffed: Any, chain: Any, parameters: list[cp.Parameter]) -> tuple[Piece, ...]:
     """The runs of theta, in its order."""
-    origin: dict[int, tuple[cp.Parameter, bool]] = {param.id: (param, False) for param in parameters}
+    origin: dict[int, tuple[cp.Parameter, bool]] = {
+        param.id: (param, False) for param in parameters
+    }
     for reduction in chain.reductions:
         for outer, inner in reduction.param_id_map.items():
             if outer in origin and isinstance(reduction, Dgp2Dcp | CvxAttr2Constr):
@@ -227,9 +229,7 @@ def _variables(problem: cp.Problem, stuffed: Any, chain: Any) -> dict[int, Selec
     return selections
 
 
-def _duals(
-    problem: cp.Problem, chain: Any, inverse: Any, n: int, m: int
-) -> dict[int, Selection]:
+def _duals(problem: cp.Problem, chain: Any, inverse: Any, n: int, m: int) -> dict[int, Selection]:
     """Where the entries of each dual variable stand in y, and by which factor.
 
     CVXPY recovers duals by linear maps with one entry in a row, whatever the constraint; sent through

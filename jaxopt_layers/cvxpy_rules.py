@@ -24,7 +24,9 @@ def check_problem(owner: str, problem: Any, parameters: Any, variables: Any, gp:
     for leaf in [*problem.variables(), *problem.parameters()]:
         kind = "variable" if isinstance(leaf, cp.Variable) else "parameter"
         if leaf.is_complex():
-            raise ValueError(f"{owner}: `problem` has the complex {kind} {leaf}; write it as reals.")
+            raise ValueError(
+                f"{owner}: `problem` has the complex {kind} {leaf}; write it as reals."
+            )
         if leaf.attributes["boolean"] or leaf.attributes["integer"]:
             raise ValueError(f"{owner}: `problem` has the integer {kind} {leaf}: it isn't convex.")
     _check_dpp(owner, problem, gp)

@@ -56,6 +56,11 @@ def solve(
     return Solved(_unscale(program, fixed, scaled, scaling, outcome), scaling)
 
 
+def scaling_of(program: Program, cone: Product, settings: Settings) -> Scaling:
+    """The scaling that a solve begins with."""
+    return equilibrate(fix_variables(program)[0], cone, settings.equilibration_passes)
+
+
 def central_point(program: Program, cone: Product, settings: Settings, optimum: Solved) -> Solved:
     """The point of the central path at `settings.derivative.smoothing`, found from the optimum.
 

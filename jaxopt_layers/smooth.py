@@ -43,7 +43,9 @@ def trace(
 ) -> tuple[TracedFunction, tuple[Array, ...]]:
     """Trace a function of (x, *params) that returns one array; the second result it closes over."""
     if not callable(function):
-        raise TypeError(f"{owner}: `{name}` must be a function of x and the params; got {function!r}.")
+        raise TypeError(
+            f"{owner}: `{name}` must be a function of x and the params; got {function!r}."
+        )
 
     def one_array(*args: Any) -> Array:
         value = function(*args)
@@ -195,7 +197,9 @@ def smooth_program(
     if A is not None and b is not None:
         A, b = A.astype(dtype), b.astype(dtype)
         if A.ndim != 2 or A.shape[1] != layout.size:
-            raise ValueError(f"{owner}: `A` must have shape (p, n) = (p, {layout.size}); got {A.shape}.")
+            raise ValueError(
+                f"{owner}: `A` must have shape (p, n) = (p, {layout.size}); got {A.shape}."
+            )
         check_shape(owner, "b", b, (A.shape[0],), "(p,)")
 
     traced, constants = [], []

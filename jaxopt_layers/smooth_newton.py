@@ -35,10 +35,10 @@ RUNNING = -1
 _TO_BOUNDARY = 0.995
 _SHORTEST = 1e-12
 _SUFFICIENT = 1e-4
-# Shifts of the Hessian, relative to it, that are tried: 1e-8, 1e-6, ...
-_FIRST_SHIFT, _SHIFT_FACTOR, _TRIES = 1e-8, 100.0, 8
-# Beyond these the objective, or x, counts as unbounded.
-_UNBOUNDED = {8: 1e15, 4: 1e10}
+# Shifts of the Hessian, relative to it, that are tried: the first is for one that is only singular.
+_SHIFTS = (0.0, 1e-8, *(1e-3 * 4.0**k for k in range(10)))
+# Where the objective is below minus the first, or x beyond the second, it counts as unbounded.
+_UNBOUNDED = {8: (1e15, 1e9), 4: (1e10, 1e6)}
 
 
 class Iterate(NamedTuple):
@@ -67,7 +67,9 @@ class _Residual(NamedTuple):
     product: Array
 
     def norm(self) -> Array:
-        return jnp.sqrt(sum((jnp.sum(part**2) for part in self), start=jnp.zeros((), self.dual.dtype)))
+        return jnp.sqrt(
+            sum((jnp.sum(part**2) for part in self), start=jnp.zeros((), self.dual.dtype))
+        )
 
 
 class _Quality(NamedTuple):
@@ -91,7 +93,7 @@ def minimize(
     initial, C_inverse = _initial(program, start, theta, limits)
 
     def advance(at: Iterate) -> Iterate:
-        new = _advance(program, choice, limits, barrier, at, theta, C_inverse)
+        new = _advance(program, choice, limits, barrier, start, at, theta, C_inverse)
         ended = (new.status == RUNNING) & (new.iterations >= max_iterations)
         return new._replace(
             status=jnp.where(ended, Status.MAX_ITERATIONS, new.status).astype(jnp.int32)
@@ -190,6 +192,7 @@ def _advance(
     choice: Choice,
     limits: Tolerances,
     barrier: float,
+    start: Array,
     at: Iterate,
     theta: Parameters,
     C_inverse: Array,
@@ -207,8 +210,8 @@ def _advance(
     converged = quality.strict <= limits.tolerance
     new, moved = _line_search(program, at, theta, residual, mu, direction, converged)
     f = program.f(new.x, theta)
-    extreme = _UNBOUNDED[at.x.dtype.itemsize]
-    unbounded = (f < -extreme) | (norm_inf(new.x) > extreme)
+    lowest, furthest = _UNBOUNDED[at.x.dtype.itemsize]
+    unbounded = (f < -lowest) | (norm_inf(new.x - start) > furthest * (1 + norm_inf(start)))
     stuck = ~moved & ~converged
     solved = jnp.where(direction.acceptable, Status.SOLVED, Status.NUMERICAL_ERROR)
     almost = jnp.where(direction.acceptable, Status.ALMOST_SOLVED, Status.NUMERICAL_ERROR)
@@ -244,7 +247,7 @@ def _direction(choice: Choice, saddle: Saddle, at: Iterate, residual: _Residual)
         R, shift = _positive_definite(dense)
         move = dense.solve(R, right)
         unchanged = shift == 0
-        enough = 1.01 * _FIRST_SHIFT * dense.scale
+        enough = 1.01 * _SHIFTS[1] * dense.scale
         acceptable = shift <= enough if choice.least_squares else unchanged
     ds = -(residual.product + at.s * move.z) / at.z
     return _Direction(move, ds, unchanged, acceptable)
@@ -261,14 +264,13 @@ def _positive_definite(dense: Dense) -> tuple[Array, Array]:
     """The factor of the Hessian plus the first multiple of I that makes it positive definite."""
 
     def attempt(last: _Shifted) -> _Shifted:
-        shift = _FIRST_SHIFT * _SHIFT_FACTOR ** (last.tries - 1).astype(dense.K.dtype)
-        shift = jnp.where(last.tries == 0, 0, shift * dense.scale)
+        shift = jnp.asarray(_SHIFTS, dense.K.dtype)[last.tries] * dense.scale
         R, definite = dense.factor(shift)
         return _Shifted(shift, R, definite, last.tries + 1)
 
     zero = 0 * dense.scale
     start = _Shifted(zero, 0 * dense.K, zero > 0, (0 * zero).astype(jnp.int32))
-    found = lax.while_loop(lambda last: ~last.definite & (last.tries < _TRIES), attempt, start)
+    found = lax.while_loop(lambda last: ~last.definite & (last.tries < len(_SHIFTS)), attempt, start)
     return found.R, found.shift
 
 

@@ -50,9 +50,7 @@ class SparseMap:
             key, values = key[starts], np.add.reduceat(values, starts)
         kept = values != 0
         rows, columns = np.divmod(key[kept], parameters + 1)
-        return cls(
-            rows.astype(np.int32), columns.astype(np.int32), values[kept], size, parameters
-        )
+        return cls(rows.astype(np.int32), columns.astype(np.int32), values[kept], size, parameters)
 
     def __call__(self, theta: Array) -> Array:
         """The values (size,) at theta (p,), in its dtype."""
@@ -82,9 +80,7 @@ class SparseMap:
         place, values = place[kept], self.values[kept]
         if factors is not None:
             values = values * np.asarray(factors)[place]
-        return SparseMap.from_entries(
-            place, self.columns[kept], values, len(rows), self.parameters
-        )
+        return SparseMap.from_entries(place, self.columns[kept], values, len(rows), self.parameters)
 
     @property
     def is_constant(self) -> bool:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from jaxopt_layers.cones.exponential import DualExponential, Exponential
+from jaxopt_layers.cones.nonsymmetric import DualCone
 from jaxopt_layers.cones.power import DualPower, Power
-from jaxopt_layers.cones.three_dimensional import DualCone, factor_product, factor_spectrum
+from jaxopt_layers.cones.three_dimensional import factor_product, factor_spectrum
 
 CONES = {
     "exponential": Exponential(),

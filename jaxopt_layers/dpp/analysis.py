@@ -53,6 +53,10 @@ class Analysis:
             return Curvature.UNKNOWN
         if any(not self.is_constant(e.arguments[i]) for i in atom.constant if i < len(e.arguments)):
             return Curvature.UNKNOWN
+        if self.dpp and any(e.arguments[i].has_parameters for i in atom.parameter_free):
+            return Curvature.UNKNOWN
+        if self.dpp and e.atom == "perspective" and e.attributes["root"].has_parameters:
+            return Curvature.UNKNOWN
         bends = atom.bends(e)
         return Curvature.of(
             bends in ("affine", "convex") and self.composes(atom, e, 1),
@@ -64,7 +68,7 @@ class Analysis:
         x, y = e.arguments
         if self.is_constant(x) or self.is_constant(y):
             return True
-        if not self.dpp:
+        if not self.dpp or e.atom == "bilinear":
             return False
         return any(
             not p.has_variables and self._curvatures[id(p)].is_affine and not v.has_parameters

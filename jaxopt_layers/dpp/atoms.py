@@ -22,7 +22,8 @@ class Atom:
     """One function: how it bends, how it grows, its sign, and its epigraph.
 
     - `curvature`: "affine", "convex" or "concave"; or a function of the expression.
-    - `constant`: arguments that must not depend on variables; of those `known` must be numbers.
+    - `constant`: arguments that must not depend on variables. `parameter_free`: arguments that under DPP
+      must not depend on parameters. `product`: affine in one factor where the other is constant.
     - `graph(graph, expression, *arguments)`: the atom at affine arguments, as an affine expression in
       further variables, which the rows that it adds to `graph` tie down.
     """
@@ -33,9 +34,8 @@ class Atom:
     graph: Callable[..., Affine]
     domain: str = ""
     constant: tuple[int, ...] = ()
-    known: tuple[int, ...] = ()
     product: bool = False
-    bilinear: bool = False
+    parameter_free: tuple[int, ...] = ()
 
     def bends(self, expression: Expression) -> str:
         """Its curvature in this expression."""
@@ -64,6 +64,10 @@ def _unknown(e: Expression, signs: Signs) -> Sign:
 
 def _nonnegative(e: Expression, signs: Signs) -> Sign:
     return Sign.NONNEGATIVE
+
+
+def _nonnegative_if_all(e: Expression, signs: Signs) -> Sign:
+    return Sign.of(all(s.is_nonnegative for s in signs), False)
 
 
 def _same(e: Expression, signs: Signs) -> Sign:
@@ -179,13 +183,15 @@ ATOMS: dict[str, Atom] = {
     "exp": _curved("convex", _increasing, _nonnegative, graphs.exponential),
     "log": _curved("concave", _increasing, _unknown, graphs.logarithm, "x > 0"),
     "log1p": _curved("concave", _increasing, _same, graphs.log1p, "x > -1"),
-    "logaddexp": _curved("convex", _increasing, _unknown, graphs.logaddexp),
+    "logaddexp": _curved("convex", _increasing, _nonnegative_if_all, graphs.logaddexp),
     "logistic": _curved("convex", _increasing, _nonnegative, graphs.logistic),
     "huber": _curved(
         "convex", lambda e, s: [_by_sign(s[0]), 0], _nonnegative, graphs.huber, constant=(1,)
     ),
     "entropy": _curved("concave", _neither, _unknown, graphs.entropy, "x >= 0"),
-    "relative_entropy": _curved("convex", _neither, _unknown, graphs.relative_entropy, "x, y > 0"),
+    "relative_entropy": _curved(
+        "convex", lambda e, s: [0, -1], _unknown, graphs.relative_entropy, "x, y > 0"
+    ),
     "kl_div": _curved("convex", _neither, _nonnegative, graphs.kl_div, "x, y > 0"),
     # of vectors, along the last axis
     "max": _curved("convex", _increasing, _same, graphs.largest),
@@ -201,15 +207,20 @@ ATOMS: dict[str, Atom] = {
     ),
     "sum_squares": _curved("convex", _away_from_zero, _nonnegative, graphs.sum_squares),
     "quad_over_lin": _curved(
-        "convex", lambda e, s: [_by_sign(s[0]), -1], _nonnegative, graphs.quad_over_lin, "y > 0"
+        "convex",
+        lambda e, s: [_by_sign(s[0]), -1],
+        _nonnegative,
+        graphs.quad_over_lin,
+        "y > 0",
+        parameter_free=(1,),
     ),
-    "log_sum_exp": _curved("convex", _increasing, _unknown, graphs.log_sum_exp),
+    "log_sum_exp": _curved("convex", _increasing, _nonnegative_if_all, graphs.log_sum_exp),
     "geo_mean": _curved("concave", _increasing, _nonnegative, graphs.geo_mean, "x >= 0"),
     "harmonic_mean": _curved("concave", _increasing, _nonnegative, graphs.harmonic_mean, "x > 0"),
     "sum_largest": _curved("convex", _increasing, _same, graphs.sum_largest),
     # of matrices
     "quad_form": Atom(
-        _form_curvature, _form_monotone, _form_sign, graphs.quad_form, constant=(1,), bilinear=True
+        _form_curvature, _form_monotone, _form_sign, graphs.quad_form, constant=(1,)
     ),
     "matrix_frac": _curved("convex", _neither, _nonnegative, graphs.matrix_frac, "P > 0"),
     "lambda_max": _curved("convex", _neither, _unknown, graphs.lambda_max, "X symmetric"),

@@ -81,10 +81,11 @@ class Graph:
         """y exp(x / y) <= z, elementwise."""
         self._append("exponential", _triples(x, y, z))
 
-    def power(self, x: Affine, y: Affine, z: Affine, a: float) -> None:
+    def power(self, x: Affine, y: Affine, z: Affine, a: float | np.ndarray) -> None:
         """x^a y^(1-a) >= |z|, elementwise."""
         rows = _triples(x, y, z)
-        self._append("power", rows, (float(a),) * (rows.size // 3))
+        exponents = np.broadcast_to(a, (rows.size // 3,))
+        self._append("power", rows, tuple(float(exponent) for exponent in exponents))
 
     def psd(self, X: Affine) -> None:
         """The symmetric part of X (n, n), or of each of X (k, n, n), is positive semidefinite."""

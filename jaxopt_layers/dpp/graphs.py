@@ -468,4 +468,5 @@ def log_det(graph: Any, e: Expression, X: Affine) -> Affine:
 
 def perspective(graph: Any, e: Expression, s: Affine, *arguments: Affine) -> Affine:
     """The rows of f's graph with the constant one replaced by s."""
+    graph.nonnegative(s)
     return graph.perspective(e, s, arguments)

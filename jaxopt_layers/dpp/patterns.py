@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_layers.dpp import linear
+from jaxopt_layers.dpp import declared, linear
 from jaxopt_layers.dpp.definite import definiteness, same, transposed
 from jaxopt_layers.dpp.errors import DCPError, misuse
 from jaxopt_layers.dpp.expression import Evaluation, Expression, constant
@@ -447,7 +447,10 @@ def _declared(call: Any, name: str) -> Expression:
             f"jl.{name} declares what is known of a parameter; this depends on a variable.",
             f"add the constraint {words[name]}",
         )
-    return call.make(name, [x], f"jl.{name}")
+    e = call.make(name, [x], f"jl.{name}")
+    if not e.is_constant:
+        e.evaluation = Evaluation(declared.CHECKED[name], (x,))
+    return e
 
 
 __all__ = ["PRIMITIVES", "DCPError", "entry", "named", "own", "stacked", "transposed"]

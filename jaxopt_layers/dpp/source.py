@@ -95,3 +95,13 @@ def source_of(equation: Any) -> Source | None:
 
 def _cut(line: str, end: int) -> str:
     return line.encode()[:end].decode(errors="ignore")
+
+
+def line_of_traceback(traceback: Any) -> str:
+    """The innermost of the user's lines in the traceback of an exception, quoted."""
+    import traceback as tracebacks
+
+    for frame in reversed(tracebacks.extract_tb(traceback)):
+        if not frame.filename.startswith(_FOREIGN) and frame.lineno is not None:
+            return Source(frame.filename, frame.lineno).quote()
+    return ""

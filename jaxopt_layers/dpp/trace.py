@@ -130,8 +130,7 @@ class Tracer:
         found = self._recognized(call)
         if found is None and call.name in _CALLS and not (free and "custom" in call.name):
             body, consts = _body(call.params[_CALLS[call.name]])
-            inner = call.params.get("name", "")
-            return self.run(body, consts, arguments, call.origin, str(inner))
+            return self.run(body, consts, arguments, call.origin, _called(call))
         if found is None and call.name == "cond" and not free:
             found = _platform_branch(call)
         if found is None and call.name == "scan" and not free:
@@ -157,7 +156,7 @@ class Tracer:
 
     def _recognized(self, call: Call) -> list[Expression] | None:
         if call.name in _CALLS:
-            name = str(call.params.get("name", ""))
+            name = _called(call)
             if name.startswith(PREFIX):
                 return patterns.own(call, name.removeprefix(PREFIX))
             return patterns.named(call, name, _body(call.params[_CALLS[call.name]])[0])
@@ -176,7 +175,9 @@ class Tracer:
                 result = call.make("rearrange", [found[i]])
             else:
                 result = found[i]
-            result.evaluation, result.output, result.has_parameters = evaluation, i, True
+            result.has_parameters = True
+            if result.evaluation is None:
+                result.evaluation, result.output = evaluation, i
             results.append(result)
         return results
 
@@ -206,6 +207,15 @@ def evaluator(equation: Any) -> Callable[..., list[Any]]:
 
 def _body(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
     return (jaxpr.jaxpr, jaxpr.consts) if hasattr(jaxpr, "consts") else (jaxpr, ())
+
+
+def _called(call: Call) -> str:
+    """The name of the function that a call calls."""
+    if "name" in call.params:
+        return str(call.params["name"])
+    body, _ = _body(call.params[_CALLS[call.name]])
+    words = str(getattr(getattr(body, "debug_info", None), "func_name", "")).split()
+    return words[0] if words else ""
 
 
 def _platform_branch(call: Call) -> list[Expression] | None:

@@ -233,5 +233,3 @@ def is_finite(tree: Any) -> Array:
     """Whether no float in a pytree is NaN."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return jnp.all(jnp.stack([~jnp.any(jnp.isnan(leaf)) for leaf in leaves]))
-
-

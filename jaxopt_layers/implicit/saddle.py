@@ -68,16 +68,13 @@ class Saddle:
 
     def capped(self) -> Array:
         """D as it is eliminated."""
-        if not self.D.size:
+        if not self.D.size or self.H is None:
             return self.D
         rows = jnp.sum(self.J**2, axis=1)
-        most = self.D * rows
-        curvature = 0.0 * self.D[0] if self.H is None else norm_inf(jnp.diagonal(self.H))
-        scale = jnp.maximum(curvature, 1e-8 * norm_inf(most))
-        if self.H is None:
-            return self.D
+        smallest = jnp.min(jnp.where(rows > 0, self.D * rows, jnp.inf))
+        scale = jnp.maximum(norm_inf(jnp.diagonal(self.H)), smallest)
         limit = _CAP[self.D.dtype.itemsize] * scale / jnp.where(rows > 0, rows, 1)
-        return jnp.minimum(self.D, jnp.where(limit > 0, limit, 1))
+        return jnp.minimum(self.D, limit)
 
     def refined(self, once: Callable[[Right], Right], right: Right) -> Right:
         """The solution by `once`, refined while that makes the residual smaller."""
@@ -142,7 +139,9 @@ class Dense:
 
     def solve(self, R: Array, right: Right) -> Right:
         """The solution by the factor."""
-        return self.saddle.refined(lambda r: self._once(lambda v: matmul(R.T, matmul(R, v)), r), right)
+        return self.saddle.refined(
+            lambda r: self._once(lambda v: matmul(R.T, matmul(R, v)), r), right
+        )
 
     def solve_least_squares(self, right: Right) -> Right:
         """The solution of least norm where the system is singular."""
@@ -171,7 +170,9 @@ class Dense:
         return saddle.expand(self.D, right, dx, dy)
 
 
-def solve_by_products(saddle: Saddle, right: Right, tolerance: Array | float) -> tuple[Right, Array]:
+def solve_by_products(
+    saddle: Saddle, right: Right, tolerance: Array | float
+) -> tuple[Right, Array]:
     """The null-space form by projected conjugate gradients; whether all curvatures were positive."""
     D = saddle.capped()
     r1 = saddle.condense(D, right)
@@ -206,7 +207,9 @@ def _conjugate_gradients(
     goal = (tolerance * tolerance) * dot(right, right)
 
     def unfinished(state: _Conjugate) -> Array:
-        return state.convex & (dot(state.residual, state.residual) > goal) & (state.count < 4 * n + 20)
+        return (
+            state.convex & (dot(state.residual, state.residual) > goal) & (state.count < 4 * n + 20)
+        )
 
     def iterate(state: _Conjugate) -> _Conjugate:
         moved = product(state.direction)
@@ -222,7 +225,9 @@ def _conjugate_gradients(
         return _Conjugate(step, residual, direction, convex, state.count + 1)
 
     zero = 0 * right
-    start = _Conjugate(zero, right, right, dot(zero, zero) == 0, jnp.int32(0) + (0 * zero[0]).astype(int))
+    start = _Conjugate(
+        zero, right, right, dot(zero, zero) == 0, jnp.int32(0) + (0 * zero[0]).astype(int)
+    )
     found = lax.while_loop(unfinished, iterate, start)
     return found.step, found.convex
 

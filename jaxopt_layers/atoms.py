@@ -1,0 +1,503 @@
+"""The atoms: convex and concave functions for the objectives and constraints of `convex_layer`.
+
+Each is also a plain differentiable JAX function of the same value. Inside, each is a jitted call whose name
+says which atom it is; the analysis of the jaxpr recognizes it by that name.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxopt_layers.dpp.perspective import INNER
+from jaxopt_layers.dpp.trace import PREFIX
+
+
+def _atom(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A jitted call that the analysis recognizes by its name."""
+
+    @functools.wraps(function)
+    def named(*arguments: Any) -> Any:
+        return function(*arguments)
+
+    named.__name__ = named.__qualname__ = PREFIX + function.__name__.lstrip("_")
+    return jax.jit(named)
+
+
+def _float(value: ArrayLike) -> Array:
+    array = jnp.asarray(value)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+
+
+def _last(x: ArrayLike, axis: int | tuple[int, ...] | None) -> Array:
+    """The axes to reduce, flattened and put last."""
+    x = _float(x)
+    if axis is None:
+        return x.reshape(-1)
+    axes = tuple(a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis))
+    kept = [i for i in range(x.ndim) if i not in axes]
+    moved = jnp.transpose(x, (*kept, *axes))
+    return moved.reshape(*(x.shape[i] for i in kept), -1)
+
+
+def _number(owner: str, name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise TypeError(f"{owner}: `{name}` must be a Python number; got {type(value).__name__}.")
+    return float(value)
+
+
+def _matrix(owner: str, name: str, value: ArrayLike, square: bool = True) -> Array:
+    array = _float(value)
+    if array.ndim != 2 or (square and array.shape[0] != array.shape[1]):
+        wanted = "a square matrix" if square else "a matrix"
+        raise ValueError(f"{owner}: `{name}` must be {wanted}; got shape {array.shape}.")
+    return array
+
+
+# ---- what is known of parameters
+
+
+@_atom
+def _nonneg(p: Array) -> Array:
+    return p
+
+
+@_atom
+def _nonpos(p: Array) -> Array:
+    return p
+
+
+@_atom
+def _psd(p: Array) -> Array:
+    return p
+
+
+def nonneg(p: ArrayLike) -> Array:
+    """The parameter p, declared to be >= 0, so that it may multiply a convex expression.
+
+    A value that isn't gives the status INVALID_INPUT.
+
+    ```python
+    import jaxopt_layers as jl
+
+    layer = jl.convex_layer(lambda x, p: jl.minimize(jl.nonneg(p) * abs(x - 1)), x=())
+    layer(p=2.0).variables["x"]  # 1
+    ```
+    """
+    return _nonneg(_float(p))
+
+
+def nonpos(p: ArrayLike) -> Array:
+    """The parameter p, declared to be <= 0; see [`nonneg`][]."""
+    return _nonpos(_float(p))
+
+
+def psd(p: ArrayLike) -> Array:
+    """The parameter p (n, n), declared symmetric positive semidefinite; see [`nonneg`][].
+
+    **Raises:** ValueError if it isn't a square matrix.
+    """
+    return _psd(_matrix("psd", "p", p))
+
+
+# ---- norms and squares
+
+
+@_atom
+def _norm2(x: Array) -> Array:
+    square = jnp.sum(jnp.square(x), axis=-1)
+    positive = square > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+
+
+@_atom
+def _p_norm(x: Array, p: Array) -> Array:
+    size = jnp.abs(x)
+    positive = size > 0
+    total = jnp.sum(jnp.where(positive, jnp.where(positive, size, 1) ** p, 0 * size), axis=-1)
+    some = total > 0
+    return jnp.where(some, jnp.where(some, total, 1) ** (1 / p), 0)
+
+
+@_atom
+def _concave_p_norm(x: Array, p: Array) -> Array:
+    return jnp.sum(x**p, axis=-1) ** (1 / p)
+
+
+@_atom
+def _sum_squares(x: Array) -> Array:
+    return jnp.sum(jnp.square(x), axis=-1)
+
+
+@_atom
+def _quad_form(x: Array, P: Array) -> Array:
+    return x @ (P @ x)
+
+
+@_atom
+def _quad_over_lin(x: Array, y: Array) -> Array:
+    return jnp.sum(jnp.square(x), axis=-1) / y
+
+
+def norm1(x: ArrayLike, axis: int | None = None) -> Array:
+    """Sum of absolute values: of all entries, or along an axis."""
+    return jnp.sum(jnp.abs(_last(x, axis)), axis=-1)
+
+
+def norm2(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Array:
+    """Euclidean norm of all entries (of a matrix: Frobenius), or along an axis. Its gradient at 0 is 0."""
+    return _norm2(_last(x, axis))
+
+
+def norm_inf(x: ArrayLike, axis: int | None = None) -> Array:
+    """Largest absolute value: of all entries, or along an axis."""
+    return jnp.max(jnp.abs(_last(x, axis)), axis=-1)
+
+
+def p_norm(x: ArrayLike, p: float = 2, axis: int | None = None) -> Array:
+    """``sum(|x|^p)^(1/p)``: convex for p >= 1; concave for p < 1, p != 0, where x >= 0 is implied.
+
+    **Raises:** TypeError if p isn't a Python number, ValueError for p = 0.
+    """
+    p = _number("p_norm", "p", p)
+    if p == 0:
+        raise ValueError("p_norm: `p` must not be 0; for p -> 0 there is geo_mean.")
+    if p == 1:
+        return norm1(x, axis)
+    if p == 2:
+        return norm2(x, axis)
+    if np.isinf(p):
+        return norm_inf(x, axis)
+    return _p_norm(_last(x, axis), p)
+
+
+def sum_squares(x: ArrayLike, axis: int | None = None) -> Array:
+    """Sum of squares: of all entries, or along an axis."""
+    return _sum_squares(_last(x, axis))
+
+
+def quad_form(x: ArrayLike, P: ArrayLike) -> Array:
+    """x'Px, with P a semidefinite constant, or a parameter as ``jl.psd(P)`` or ``F @ F.T``.
+
+    **Raises:** ValueError if the shapes aren't (n,) and (n, n).
+    """
+    x, P = _float(x), _matrix("quad_form", "P", P)
+    if x.shape != P.shape[:1]:
+        raise ValueError(f"quad_form: `x` must have shape ({P.shape[0]},), as P; got {x.shape}.")
+    return _quad_form(x, P)
+
+
+def quad_over_lin(x: ArrayLike, y: ArrayLike, axis: int | None = None) -> Array:
+    """``sum(x^2) / y``, convex in both, y > 0."""
+    return _quad_over_lin(_last(x, axis), _float(y))
+
+
+# ---- elementwise
+
+
+@_atom
+def _huber(x: Array, M: Array) -> Array:
+    size = jnp.abs(x)
+    return jnp.where(size <= M, jnp.square(x), M * (2 * size - M))
+
+
+@_atom
+def _entropy(x: Array) -> Array:
+    positive = x > 0
+    value = -x * jnp.log(jnp.where(positive, x, 1))
+    return jnp.where(positive, value, jnp.where(x < 0, -jnp.inf, 0))
+
+
+@_atom
+def _relative_entropy(x: Array, y: Array) -> Array:
+    return _rel_entr(x, y)
+
+
+def _rel_entr(x: Array, y: Array) -> Array:
+    inside = (x > 0) & (y > 0)
+    value = x * jnp.log(jnp.where(inside, x, 1) / jnp.where(inside, y, 1))
+    return jnp.where(inside, value, jnp.where((x == 0) & (y >= 0), 0, jnp.inf))
+
+
+@_atom
+def _kl_div(x: Array, y: Array) -> Array:
+    return _rel_entr(x, y) - x + y
+
+
+@_atom
+def _logistic(x: Array) -> Array:
+    return jax.nn.softplus(x)
+
+
+@_atom
+def _inv_pos(x: Array) -> Array:
+    positive = x > 0
+    return jnp.where(positive, 1 / jnp.where(positive, x, 1), jnp.inf)
+
+
+def _pair(x: ArrayLike, y: ArrayLike) -> list[Array]:
+    x, y = _float(x), _float(y)
+    dtype = jnp.promote_types(x.dtype, y.dtype)
+    shape = np.broadcast_shapes(x.shape, y.shape)
+    return [jnp.broadcast_to(v.astype(dtype), shape) for v in (x, y)]
+
+
+def huber(x: ArrayLike, M: ArrayLike = 1.0) -> Array:
+    """Elementwise ``x^2`` where ``|x| <= M``, else ``2 M |x| - M^2``; M > 0 may be a parameter."""
+    return _huber(_float(x), _float(M))
+
+
+def entropy(x: ArrayLike) -> Array:
+    """Elementwise ``-x log x`` (concave)."""
+    return _entropy(_float(x))
+
+
+def relative_entropy(x: ArrayLike, y: ArrayLike) -> Array:
+    """Elementwise ``x log(x / y)``, convex in both."""
+    return _relative_entropy(*_pair(x, y))
+
+
+def kl_div(x: ArrayLike, y: ArrayLike) -> Array:
+    """Elementwise ``x log(x / y) - x + y``, convex in both and nonnegative."""
+    return _kl_div(*_pair(x, y))
+
+
+def logistic(x: ArrayLike) -> Array:
+    """Elementwise ``log(1 + exp(x))``."""
+    return _logistic(_float(x))
+
+
+def inv_pos(x: ArrayLike) -> Array:
+    """Elementwise ``1 / x`` for x > 0 (infinite elsewhere)."""
+    return _inv_pos(_float(x))
+
+
+# ---- of vectors
+
+
+@_atom
+def _log_sum_exp(x: Array) -> Array:
+    return jax.nn.logsumexp(x, axis=-1)
+
+
+@_atom
+def _geo_mean(x: Array, weights: Array) -> Array:
+    inside = jnp.all((x > 0) | (weights == 0), axis=-1)
+    logs = jnp.log(jnp.where(x > 0, x, 1)) @ weights
+    return jnp.where(inside, jnp.exp(logs), 0)
+
+
+@_atom
+def _harmonic_mean(x: Array) -> Array:
+    inside = jnp.all(x > 0, axis=-1, keepdims=True)
+    mean = x.shape[-1] / jnp.sum(1 / jnp.where(inside, x, 1), axis=-1)
+    return jnp.where(inside[..., 0], mean, 0)
+
+
+@_atom
+def _sum_largest(x: Array, k: Array) -> Array:
+    ordered = -jnp.sort(-x, axis=-1)
+    return ordered @ jnp.clip(k - jnp.arange(x.shape[-1]), 0, 1).astype(x.dtype)
+
+
+def log_sum_exp(x: ArrayLike, axis: int | None = None) -> Array:
+    """``log(sum(exp(x)))``: of all entries, or along an axis."""
+    return _log_sum_exp(_last(x, axis))
+
+
+def geo_mean(x: ArrayLike, p: Any = None) -> Array:
+    """Geometric mean ``prod(x_i^(p_i / sum(p)))`` of x (n,) with weights p (n,) >= 0; equal ones if None.
+
+    **Raises:** ValueError for weights that don't fit.
+    """
+    x = _last(x, None)
+    weights = np.ones(x.shape[0]) if p is None else np.asarray(p, float)
+    if weights.shape != x.shape or np.any(weights < 0) or not weights.sum() > 0:
+        raise ValueError(f"geo_mean: `p` must hold {x.shape[0]} numbers >= 0, not all 0; got {p!r}.")
+    return _geo_mean(x, jnp.asarray(weights / weights.sum(), x.dtype))
+
+
+def harmonic_mean(x: ArrayLike) -> Array:
+    """``n / sum(1 / x)`` for x > 0 (concave)."""
+    return _harmonic_mean(_last(x, None))
+
+
+def sum_largest(x: ArrayLike, k: float) -> Array:
+    """Sum of the k largest entries; k > 0 may be a fraction."""
+    k = _number("sum_largest", "k", k)
+    if k <= 0:
+        raise ValueError(f"sum_largest: `k` must be positive; got {k:g}.")
+    return _sum_largest(_last(x, None), k)
+
+
+def total_variation(x: ArrayLike) -> Array:
+    """Of a signal (n,) the sum of ``|x[i+1] - x[i]|``; of an image (m, n) the sum over pixels of the
+    Euclidean norm of the two differences (isotropic, as CVXPY's tv)."""
+    x = _float(x)
+    if x.ndim == 1:
+        return norm1(jnp.diff(x))
+    if x.ndim != 2:
+        raise ValueError(f"total_variation: `x` must be a signal or an image; got shape {x.shape}.")
+    down = x[1:, :-1] - x[:-1, :-1]
+    right = x[:-1, 1:] - x[:-1, :-1]
+    return jnp.sum(norm2(jnp.stack([down.reshape(-1), right.reshape(-1)], axis=1), axis=1))
+
+
+# ---- of matrices
+
+
+@_atom
+def _lambda_max(X: Array) -> Array:
+    return jnp.linalg.eigvalsh(X)[-1]
+
+
+@_atom
+def _lambda_min(X: Array) -> Array:
+    return jnp.linalg.eigvalsh(X)[0]
+
+
+@_atom
+def _nuclear_norm(X: Array) -> Array:
+    return jnp.sum(jnp.linalg.svd(X, compute_uv=False))
+
+
+@_atom
+def _sigma_max(X: Array) -> Array:
+    return jnp.max(jnp.linalg.svd(X, compute_uv=False))
+
+
+@_atom
+def _log_det(X: Array) -> Array:
+    values = jnp.linalg.eigvalsh(X)
+    inside = values[0] > 0
+    return jnp.where(inside, jnp.sum(jnp.log(jnp.where(inside, values, 1))), -jnp.inf)
+
+
+@_atom
+def _matrix_frac(X: Array, P: Array) -> Array:
+    values, vectors = jnp.linalg.eigh(P)
+    rotated = vectors.T @ X.reshape(P.shape[0], -1)
+    return jnp.sum(jnp.square(rotated) / values[:, None])
+
+
+def lambda_max(X: ArrayLike) -> Array:
+    """Largest eigenvalue of a symmetric matrix; in a problem X must be, or becomes, symmetric."""
+    return _lambda_max(_matrix("lambda_max", "X", X))
+
+
+def lambda_min(X: ArrayLike) -> Array:
+    """Smallest eigenvalue of a symmetric matrix (concave)."""
+    return _lambda_min(_matrix("lambda_min", "X", X))
+
+
+def nuclear_norm(X: ArrayLike) -> Array:
+    """Sum of the singular values."""
+    return _nuclear_norm(_matrix("nuclear_norm", "X", X, square=False))
+
+
+def sigma_max(X: ArrayLike) -> Array:
+    """Largest singular value."""
+    return _sigma_max(_matrix("sigma_max", "X", X, square=False))
+
+
+def log_det(X: ArrayLike) -> Array:
+    """Logarithm of the determinant of a positive definite matrix (concave)."""
+    return _log_det(_matrix("log_det", "X", X))
+
+
+def matrix_frac(X: ArrayLike, P: ArrayLike) -> Array:
+    """``trace(X' inverse(P) X)``, convex in both, for X (n,) or (n, k) and P positive definite."""
+    X, P = _float(X), _matrix("matrix_frac", "P", P)
+    if X.ndim not in (1, 2) or X.shape[0] != P.shape[0]:
+        raise ValueError(
+            f"matrix_frac: `X` must have {P.shape[0]} rows, as P has; got shape {X.shape}."
+        )
+    return _matrix_frac(X, P)
+
+
+def perspective(f: Callable[..., Array], s: ArrayLike, *x: ArrayLike) -> Array:
+    """``s f(x / s)`` for s > 0: convex in (s, x) where the scalar function f is convex.
+
+    ```python
+    import jax.numpy as jnp, jaxopt_layers as jl
+
+    jl.perspective(jnp.square, 2.0, 3.0)  # 3^2 / 2 = 4.5
+    ```
+    """
+
+    def inner(*arguments: Array) -> Array:
+        return f(*arguments)
+
+    inner.__name__ = inner.__qualname__ = INNER
+
+    def outer(s: Array, *x: Array) -> Array:
+        return s * jax.jit(inner)(*(v / s for v in x))
+
+    outer.__name__ = outer.__qualname__ = PREFIX + "perspective"
+    return jax.jit(outer)(_float(s), *(_float(v) for v in x))
+
+
+# ---- cone constraints
+
+
+@_atom
+def _second_order(t: Array, x: Array) -> Array:
+    return jnp.sqrt(jnp.sum(jnp.square(x), axis=-1)) <= t
+
+
+@_atom
+def _positive_semidefinite(X: Array) -> Array:
+    return jnp.linalg.eigvalsh(X)[..., 0] >= 0
+
+
+@_atom
+def _exponential_cone(x: Array, y: Array, z: Array) -> Array:
+    inside = y > 0
+    curved = jnp.where(inside, y, 1) * jnp.exp(x / jnp.where(inside, y, 1)) <= z
+    return jnp.where(inside, curved, (y == 0) & (x <= 0) & (z >= 0))
+
+
+@_atom
+def _power_cone(x: Array, y: Array, z: Array, a: Array) -> Array:
+    return (x >= 0) & (y >= 0) & (jnp.abs(z) <= jnp.maximum(x, 0) ** a * jnp.maximum(y, 0) ** (1 - a))
+
+
+def second_order(t: ArrayLike, x: ArrayLike) -> Array:
+    """The constraint ``|x| <= t``: t a scalar and x of any shape, or t (k,) and x (k, d), row by row."""
+    t, x = _float(t), _float(x)
+    x = x.reshape(-1) if t.ndim == 0 else x
+    if x.shape[:-1] != t.shape:
+        raise ValueError(
+            f"second_order: `x` must have shape {(*t.shape, 'd')}, as t has; got {x.shape}."
+        )
+    return _second_order(t, x)
+
+
+def positive_semidefinite(X: ArrayLike) -> Array:
+    """The constraint that the symmetric part of X (n, n), or of each of X (k, n, n), is semidefinite."""
+    X = _float(X)
+    if X.ndim < 2 or X.shape[-1] != X.shape[-2]:
+        raise ValueError(f"positive_semidefinite: `X` must be square; got shape {X.shape}.")
+    return _positive_semidefinite(X)
+
+
+def exponential(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Array:
+    """The constraint ``y exp(x / y) <= z, y > 0`` (closed), elementwise."""
+    shape = np.broadcast_shapes(np.shape(x), np.shape(y), np.shape(z))
+    return _exponential_cone(*(jnp.broadcast_to(_float(v), shape) for v in (x, y, z)))
+
+
+def power(x: ArrayLike, y: ArrayLike, z: ArrayLike, a: float) -> Array:
+    """The constraint ``x^a y^(1-a) >= |z|, x, y >= 0``, elementwise, a in (0, 1) a Python number."""
+    a = _number("power", "a", a)
+    if not 0 < a < 1:
+        raise ValueError(f"power: `a` must lie between 0 and 1; got {a:g}.")
+    shape = np.broadcast_shapes(np.shape(x), np.shape(y), np.shape(z))
+    return _power_cone(*(jnp.broadcast_to(_float(v), shape) for v in (x, y, z)), a)
