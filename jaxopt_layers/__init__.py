@@ -17,6 +17,7 @@ from jaxopt_layers.solution import ConeSolution as ConeSolution
 from jaxopt_layers.solution import QPSolution as QPSolution
 from jaxopt_layers.solution import SolverError as SolverError
 from jaxopt_layers.solution import raise_if_failed as raise_if_failed
+from jaxopt_layers.sparse_matrix import SparseMatrix as SparseMatrix
 from jaxopt_layers.status import Status as Status
 
 __version__ = _version("jaxopt_layers")

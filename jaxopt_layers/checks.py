@@ -9,21 +9,29 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
+from jax.experimental.sparse import BCOO
 
 from jaxopt_layers.settings import Settings
+from jaxopt_layers.sparse_matrix import SparseMatrix
 
 
 def as_array(owner: str, name: str, value: Any) -> Array:
     """`value` as a real array of integers or floats, or an error that says what it is instead."""
     if value is None:
         raise TypeError(f"{owner}: `{name}` is required; got None.")
-    if isinstance(value, jax.Array):
+    if isinstance(value, BCOO):
+        value = SparseMatrix.from_bcoo(value)
+    if isinstance(value, SparseMatrix):
+        # Until a factorization uses the pattern the solver works on the dense matrix; the cotangent
+        # still comes back in the pattern, through the transpose of this.
+        array = value.todense()
+    elif isinstance(value, jax.Array):
         array = value
     else:
         if hasattr(value, "tocsc") or hasattr(value, "todense"):
             raise TypeError(
-                f"{owner}: `{name}` must be a dense array; got {type(value).__name__}."
-                " Convert it, for example with .toarray()."
+                f"{owner}: `{name}` must be an array or a SparseMatrix; got {type(value).__name__}."
+                " Convert it, for example with SparseMatrix.from_scipy."
             )
         try:
             raw = np.asarray(value)

@@ -47,7 +47,7 @@ class Analysis:
         if e.atom in ("variable", "parameter"):
             return Curvature.AFFINE
         atom = ATOMS.get(e.atom)
-        if atom is None:
+        if atom is None or (self.dpp and e.attributes.get("not_dpp")):
             return Curvature.UNKNOWN
         if atom.product and not self.product_is_affine(e):
             return Curvature.UNKNOWN

@@ -145,6 +145,8 @@ def explain_failure(analysis: Analysis, e: Expression) -> str:
     listed = "; ".join(f"argument {i} is {part}" for i, part in enumerate(parts))
     if atom is None:
         return f"`{e.label}` has no place in an objective or a constraint ({listed})."
+    if analysis.dpp and e.attributes.get("not_dpp"):
+        return f"By the DPP rules a Kronecker product must not hold parameters ({listed})."
     if atom.product and not analysis.product_is_affine(e):
         if analysis.dpp and any(a.has_parameters for a in e.arguments):
             return (

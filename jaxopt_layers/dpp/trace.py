@@ -130,7 +130,11 @@ class Tracer:
         found = self._recognized(call)
         if found is None and call.name in _CALLS and not (free and "custom" in call.name):
             body, consts = _body(call.params[_CALLS[call.name]])
-            return self.run(body, consts, arguments, call.origin, _called(call))
+            results = self.run(body, consts, arguments, call.origin, _called(call))
+            if _called(call) == "kron" and any(a.has_parameters for a in arguments):
+                for result in results:  # as CVXPY decides
+                    result.attributes["not_dpp"] = True
+            return results
         if found is None and call.name == "cond" and not free:
             found = _platform_branch(call)
         if found is None and call.name == "scan" and not free:
