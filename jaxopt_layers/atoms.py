@@ -6,7 +6,6 @@ says which atom it is; the analysis of the jaxpr recognizes it by that name.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,96 +15,13 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxopt_layers.dpp.marker import PREFIX
+from jaxopt_layers.dpp.marker import as_float as _float
+from jaxopt_layers.dpp.marker import atom as _atom
+from jaxopt_layers.dpp.marker import last as _last
+from jaxopt_layers.dpp.marker import matrix as _matrix
+from jaxopt_layers.dpp.marker import number as _number
 from jaxopt_layers.dpp.perspective import INNER
-from jaxopt_layers.dpp.trace import PREFIX
-
-
-def _atom(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A jitted call that the analysis recognizes by its name."""
-
-    @functools.wraps(function)
-    def named(*arguments: Any) -> Any:
-        return function(*arguments)
-
-    named.__name__ = named.__qualname__ = PREFIX + function.__name__.lstrip("_")
-    return jax.jit(named)
-
-
-def _float(value: ArrayLike) -> Array:
-    array = jnp.asarray(value)
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
-
-
-def _last(x: ArrayLike, axis: int | tuple[int, ...] | None) -> Array:
-    """The axes to reduce, flattened and put last."""
-    x = _float(x)
-    if axis is None:
-        return x.reshape(-1)
-    axes = tuple(a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis))
-    kept = [i for i in range(x.ndim) if i not in axes]
-    moved = jnp.transpose(x, (*kept, *axes))
-    return moved.reshape(*(x.shape[i] for i in kept), -1)
-
-
-def _number(owner: str, name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        raise TypeError(f"{owner}: `{name}` must be a Python number; got {type(value).__name__}.")
-    return float(value)
-
-
-def _matrix(owner: str, name: str, value: ArrayLike, square: bool = True) -> Array:
-    array = _float(value)
-    if array.ndim != 2 or (square and array.shape[0] != array.shape[1]):
-        wanted = "a square matrix" if square else "a matrix"
-        raise ValueError(f"{owner}: `{name}` must be {wanted}; got shape {array.shape}.")
-    return array
-
-
-# ---- what is known of parameters
-
-
-@_atom
-def _nonneg(p: Array) -> Array:
-    return p
-
-
-@_atom
-def _nonpos(p: Array) -> Array:
-    return p
-
-
-@_atom
-def _psd(p: Array) -> Array:
-    return p
-
-
-def nonneg(p: ArrayLike) -> Array:
-    """The parameter p, declared to be >= 0, so that it may multiply a convex expression.
-
-    A value that isn't gives the status INVALID_INPUT.
-
-    ```python
-    import jaxopt_layers as jl
-
-    layer = jl.convex_layer(lambda x, p: jl.minimize(jl.nonneg(p) * abs(x - 1)), x=())
-    layer(p=2.0).variables["x"]  # 1
-    ```
-    """
-    return _nonneg(_float(p))
-
-
-def nonpos(p: ArrayLike) -> Array:
-    """The parameter p, declared to be <= 0; see [`nonneg`][]."""
-    return _nonpos(_float(p))
-
-
-def psd(p: ArrayLike) -> Array:
-    """The parameter p (n, n), declared symmetric positive semidefinite; see [`nonneg`][].
-
-    **Raises:** ValueError if it isn't a square matrix.
-    """
-    return _psd(_matrix("psd", "p", p))
-
 
 # ---- norms and squares
 
@@ -320,7 +236,9 @@ def geo_mean(x: ArrayLike, p: Any = None) -> Array:
     x = _last(x, None)
     weights = np.ones(x.shape[0]) if p is None else np.asarray(p, float)
     if weights.shape != x.shape or np.any(weights < 0) or not weights.sum() > 0:
-        raise ValueError(f"geo_mean: `p` must hold {x.shape[0]} numbers >= 0, not all 0; got {p!r}.")
+        raise ValueError(
+            f"geo_mean: `p` must hold {x.shape[0]} numbers >= 0, not all 0; got {p!r}."
+        )
     return _geo_mean(x, jnp.asarray(weights / weights.sum(), x.dtype))
 
 
@@ -442,62 +360,3 @@ def perspective(f: Callable[..., Array], s: ArrayLike, *x: ArrayLike) -> Array:
 
     outer.__name__ = outer.__qualname__ = PREFIX + "perspective"
     return jax.jit(outer)(_float(s), *(_float(v) for v in x))
-
-
-# ---- cone constraints
-
-
-@_atom
-def _second_order(t: Array, x: Array) -> Array:
-    return jnp.sqrt(jnp.sum(jnp.square(x), axis=-1)) <= t
-
-
-@_atom
-def _positive_semidefinite(X: Array) -> Array:
-    return jnp.linalg.eigvalsh(X)[..., 0] >= 0
-
-
-@_atom
-def _exponential_cone(x: Array, y: Array, z: Array) -> Array:
-    inside = y > 0
-    curved = jnp.where(inside, y, 1) * jnp.exp(x / jnp.where(inside, y, 1)) <= z
-    return jnp.where(inside, curved, (y == 0) & (x <= 0) & (z >= 0))
-
-
-@_atom
-def _power_cone(x: Array, y: Array, z: Array, a: Array) -> Array:
-    return (x >= 0) & (y >= 0) & (jnp.abs(z) <= jnp.maximum(x, 0) ** a * jnp.maximum(y, 0) ** (1 - a))
-
-
-def second_order(t: ArrayLike, x: ArrayLike) -> Array:
-    """The constraint ``|x| <= t``: t a scalar and x of any shape, or t (k,) and x (k, d), row by row."""
-    t, x = _float(t), _float(x)
-    x = x.reshape(-1) if t.ndim == 0 else x
-    if x.shape[:-1] != t.shape:
-        raise ValueError(
-            f"second_order: `x` must have shape {(*t.shape, 'd')}, as t has; got {x.shape}."
-        )
-    return _second_order(t, x)
-
-
-def positive_semidefinite(X: ArrayLike) -> Array:
-    """The constraint that the symmetric part of X (n, n), or of each of X (k, n, n), is semidefinite."""
-    X = _float(X)
-    if X.ndim < 2 or X.shape[-1] != X.shape[-2]:
-        raise ValueError(f"positive_semidefinite: `X` must be square; got shape {X.shape}.")
-    return _positive_semidefinite(X)
-
-
-def exponential(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Array:
-    """The constraint ``y exp(x / y) <= z, y > 0`` (closed), elementwise."""
-    shape = np.broadcast_shapes(np.shape(x), np.shape(y), np.shape(z))
-    return _exponential_cone(*(jnp.broadcast_to(_float(v), shape) for v in (x, y, z)))
-
-
-def power(x: ArrayLike, y: ArrayLike, z: ArrayLike, a: float) -> Array:
-    """The constraint ``x^a y^(1-a) >= |z|, x, y >= 0``, elementwise, a in (0, 1) a Python number."""
-    a = _number("power", "a", a)
-    if not 0 < a < 1:
-        raise ValueError(f"power: `a` must lie between 0 and 1; got {a:g}.")
-    shape = np.broadcast_shapes(np.shape(x), np.shape(y), np.shape(z))
-    return _power_cone(*(jnp.broadcast_to(_float(v), shape) for v in (x, y, z)), a)

@@ -17,8 +17,9 @@ from jaxopt_layers.checks import as_array, check_settings, common_dtype
 from jaxopt_layers.dpp.check import Traced, check
 from jaxopt_layers.dpp.errors import DCPError
 from jaxopt_layers.dpp.explain import explain_problem
-from jaxopt_layers.dpp.expression import Expression, constant
+from jaxopt_layers.dpp.expression import Expression
 from jaxopt_layers.dpp.program import Program, build
+from jaxopt_layers.dpp.source import line_of_traceback
 from jaxopt_layers.dpp.trace import Tracer
 from jaxopt_layers.settings import Settings
 from jaxopt_layers.solution import ConeSolution
@@ -210,7 +211,7 @@ class ConvexLayer:
         leaves = []
         for path, leaf in paths:
             name = path[0].key + jax.tree_util.keystr(path[1:])
-            if isinstance(leaf, (bool, np.bool_)) or getattr(leaf, "dtype", None) == bool:
+            if isinstance(leaf, bool) or str(getattr(leaf, "dtype", "")) == "bool":
                 leaves.append(jnp.asarray(leaf))
             else:
                 leaves.append(as_array(_OWNER, name, leaf))
@@ -283,7 +284,9 @@ def convex_layer(
     return ConvexLayer(function, made, strict_dpp, settings)
 
 
-def explain(function: Callable[..., Problem], *, parameters: dict[str, Any], **variables: Any) -> str:
+def explain(
+    function: Callable[..., Problem], *, parameters: dict[str, Any], **variables: Any
+) -> str:
     """The expression tree of a problem, with curvature and sign of every part, as text.
 
     - `function`, `variables`: as of [`convex_layer`][]. `parameters`: arrays of the shapes meant.
@@ -308,7 +311,9 @@ def _parameter_names(function: Any, variables: dict[str, Variable]) -> dict[str,
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             return None
         if parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL):
-            raise TypeError(f"{_OWNER}: `function` must take its arguments by name: `{name}` can't.")
+            raise TypeError(
+                f"{_OWNER}: `function` must take its arguments by name: `{name}` can't."
+            )
         names[name] = parameter.default
     for name in variables:
         if name not in names:
@@ -342,11 +347,14 @@ def trace(
 
     try:
         closed, out = jax.make_jaxpr(flat, return_shape=True)(unknowns, structs)
-    except jax.errors.TracerBoolConversionError as error:
+    except (jax.errors.TracerBoolConversionError, ValueError) as error:
+        if isinstance(error, ValueError) and "truth value" not in str(error):
+            raise
+        line = line_of_traceback(error.__traceback__)
         raise DCPError(
             f"{_OWNER}: the function asks for the truth of an expression that is not known when"
             " tracing, by `if`, `and`, `max`, or a chained comparison such as 0 <= x <= 1. Write two"
-            f" constraints for a chained one, and jnp.maximum for max.\n{_user_line(error)}"
+            f" constraints for a chained one, and jnp.maximum for max.\n{line}"
         ) from error
     if any(isinstance(c, JaxTracer) for c in closed.consts):
         raise TypeError(
@@ -383,12 +391,3 @@ def trace(
         {name: named[name] for name in variables},
         tuple(parameters),
     )
-
-
-def _user_line(error: BaseException) -> str:
-    from jaxopt_layers.dpp.source import line_of_traceback
-
-    return line_of_traceback(error.__traceback__)
-
-
-__all__ = ["constant", "convex_layer", "explain", "maximize", "minimize", "variable"]

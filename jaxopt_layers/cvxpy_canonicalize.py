@@ -9,6 +9,7 @@ make the user's variables and dual variables. All of it becomes index arrays.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +110,10 @@ class Canonical:
 
 def canonicalize(problem: cp.Problem, parameters: list[cp.Parameter], gp: bool) -> Canonical:
     """Reduce a DPP problem by CVXPY and read off its maps."""
-    data, chain, inverse = problem.get_problem_data(ConeTarget(), gp=gp, enforce_dpp=True)
+    with warnings.catch_warnings():
+        # CVXPY warns of its own look at the (absent) values of sparse variables.
+        warnings.filterwarnings("ignore", message=".*sparse CVXPY expression", category=RuntimeWarning)
+        data, chain, inverse = problem.get_problem_data(ConeTarget(), gp=gp, enforce_dpp=True)
     stuffed = data[names.PARAM_PROB]
     dims = stuffed.cone_dims
     cones = Cones(

@@ -16,17 +16,14 @@ from tests.helpers.cone_gradients import cotangents
 from tests.helpers.cone_oracles import kkt_residual
 from tests.helpers.cone_problems import (
     CASES,
-    Case,
+    OUTPUTS,
     feasible_program,
     infeasible_program,
-    known_program,
     stack,
     unbounded_program,
 )
-from tests.helpers.cone_results import BATCH, all_cones, known_results, run
+from tests.helpers.cone_results import BATCH, known_results, products, run
 
-#: Small, with a curved cone of each kind, for what is compiled for one test alone.
-SMALL = Case("small", jl.Cones(nonnegative=1, second_order=(3,), exponential=1), 3, "diagonal")
 DEVICES = 8
 
 
@@ -49,14 +46,14 @@ def broken_results(case):
     return run(case, broken_programs(case, known_results(case).programs))
 
 
-@all_cones
+@products
 def test_statuses_beside_each_other(case):
     expected = np.full(BATCH, Status.SOLVED)
     expected[:6] = BROKEN
     np.testing.assert_array_equal(broken_results(case).solution.status, expected)
 
 
-@all_cones
+@products
 def test_others_are_the_same_bit_for_bit(case):
     """Values, records and gradients alike."""
     good, mixed = known_results(case), broken_results(case)
@@ -64,14 +61,14 @@ def test_others_are_the_same_bit_for_bit(case):
         chex.assert_trees_all_equal(*(jax.tree.map(lambda v: v[6:], r) for r in (one, other)))
 
 
-@all_cones
+@products
 def test_gradients_of_broken_members_are_zero(case):
     for gradient in broken_results(case).gradients.values():
         assert np.all(gradient[:6] == 0)
         assert np.all(np.isfinite(gradient))
 
 
-@all_cones
+@products
 def test_the_members_in_another_order_give_the_same_bits(case):
     order = np.random.default_rng(3).permutation(BATCH)
     mixed = broken_results(case)
@@ -83,7 +80,7 @@ def test_the_members_in_another_order_give_the_same_bits(case):
         chex.assert_trees_all_equal(one, jax.tree.map(lambda v: v[order], other))
 
 
-@all_cones
+@products
 def test_the_error_names_members(case):
     with pytest.raises(
         jl.SolverError, match=rf"6 of {BATCH} (.|\n)*member \[0\]: PRIMAL_INFEASIBLE"
@@ -91,121 +88,107 @@ def test_the_error_names_members(case):
         jl.raise_if_failed(broken_results(case).solution)
 
 
-# --- small programs --------------------------------------------------------------------------
+# --- transformations of one small case -------------------------------------------------------
+
+FEW = CASES["few"]
+COTANGENTS = {name: value.sum(axis=0, keepdims=True) for name, value in cotangents(FEW).items()}
 
 
-def small_programs(count=DEVICES, seed=4):
-    rng = np.random.default_rng(seed)
-    return stack([known_program(rng, SMALL)[0] for _ in range(count)])
+def pull(data):
+    """The record, and the gradients for a cotangent of every output."""
+
+    def outputs(data):
+        solution = jl.solve_cone(**data, cones=FEW.cones)
+        return {name: getattr(solution, name) for name in OUTPUTS}, solution
+
+    _, back, solution = jax.vjp(outputs, data, has_aux=True)
+    return solution, back({name: jnp.asarray(value[0]) for name, value in COTANGENTS.items()})[0]
 
 
-WEIGHTS = np.random.default_rng(6).normal(size=SMALL.n)
-
-
-def loss(data, init=None):
-    """Touches every output; returns the solution with it."""
-    s = jl.solve_cone(**data, cones=SMALL.cones, init=init)
-    return WEIGHTS @ s.x + 0.1 * (jnp.sum(s.y) + jnp.sum(s.s) + s.objective), s
-
-
-def gradient_of(data):
-    """By data, with the record."""
-    gradient, solution = jax.grad(loss, has_aux=True)(data)
-    return solution, gradient
-
-
-batched = jax.jit(jax.vmap(gradient_of))
-
-
-def test_batch_of_one_is_the_problem_itself():
-    data = small_programs()
-    one = {name: array[2] for name, array in data.items()}
-    single, batch = jax.jit(gradient_of)(one), batched(data)
-    batch = jax.tree.map(lambda v: v[2], batch)
-    assert single[0].status == Status.SOLVED
-    for name in ("x", "y", "s", "objective"):
+def assert_same(got, expected, gradients, tolerance=1e-7):
+    """The solution of `known_results`, and the sum of its gradients over the cotangents."""
+    np.testing.assert_array_equal(got[0].status, expected.status)
+    for name in OUTPUTS:
         np.testing.assert_allclose(
-            getattr(single[0], name), getattr(batch[0], name), rtol=1e-9, atol=1e-9
+            getattr(got[0], name), getattr(expected, name), rtol=1e-8, atol=1e-8, err_msg=name
         )
-    chex.assert_trees_all_close(single[1], batch[1], rtol=1e-7, atol=1e-7)
+    for name, gradient in gradients.items():
+        size = 1 + np.max(np.abs(gradient))
+        np.testing.assert_allclose(
+            got[1][name] / size, gradient / size, atol=tolerance, err_msg=name
+        )
 
 
-@pytest.mark.parametrize(
-    "shared",
-    [
-        pytest.param(("A", "P", "c"), id="matrices"),
-        pytest.param(("b", "c"), id="vectors", marks=pytest.mark.slow),
-    ],
-)
-def test_shared_data_give_what_copies_give(shared):
-    data = small_programs()
-    for name, array in data.items():
-        change = 0 if name in shared else 1e-2 * np.arange(DEVICES)
-        change = np.reshape(change * np.ones(DEVICES), (DEVICES, *[1] * (array.ndim - 1)))
-        data[name] = array[:1] + change
-    axes = {name: None if name in shared else 0 for name in data}
-    given = {name: array[0] if name in shared else array for name, array in data.items()}
-    expected = batched(data)
-    np.testing.assert_array_equal(expected[0].status, Status.SOLVED)
-
-    def total(given):
-        values, solution = jax.vmap(loss, (axes,))(given)
-        return jnp.sum(values), solution
-
-    gradient, solution = jax.jit(jax.grad(total, has_aux=True))(given)
-    np.testing.assert_array_equal(solution.status, Status.SOLVED)
-    chex.assert_trees_all_close(solution.x, expected[0].x, atol=1e-8)
-    for name, value in expected[1].items():
-        wanted = np.sum(value, axis=0) if name in shared else value
-        np.testing.assert_allclose(gradient[name], wanted, rtol=1e-6, atol=1e-6, err_msg=name)
+def summed(results):
+    return {name: gradient.sum(axis=1) for name, gradient in results.gradients.items()}
 
 
-def test_shard_map_gives_what_one_device_gives():
-    """Values and gradients over eight simulated devices, one member each."""
-    data = small_programs()
+@pytest.mark.slow
+def test_a_member_is_the_problem_itself():
+    results = known_results(FEW)
+    got = jax.jit(pull)(results.programs[2])
+    expected = jax.tree.map(lambda v: v[2], results.solution)
+    assert got[0].iterations == expected.iterations
+    assert_same(got, expected, {name: value[2] for name, value in summed(results).items()})
+
+
+def test_shared_matrices_give_what_copies_give():
+    """A and P by `in_axes` None; their gradients are the sums over the batch."""
+    programs = [dict(program) for program in known_results(FEW).programs]
+    for i, program in enumerate(programs):
+        program |= {name: programs[0][name] for name in ("A", "P")}
+        program |= {name: programs[0][name] * (1 + 1e-2 * i / BATCH) for name in ("b", "c")}
+    copies = run(FEW, programs)
+    np.testing.assert_array_equal(copies.solution.status, Status.SOLVED)
+    data = stack(programs) | {name: programs[0][name] for name in ("A", "P")}
+    axes = {name: None if name in ("A", "P") else 0 for name in data}
+
+    @jax.jit
+    def shared(data):
+        def outputs(data):
+            solution = jax.vmap(lambda data: jl.solve_cone(**data, cones=FEW.cones), (axes,))(data)
+            return {name: getattr(solution, name) for name in OUTPUTS}, solution
+
+        values, back, solution = jax.vjp(outputs, data, has_aux=True)
+        repeat = {
+            name: jnp.broadcast_to(COTANGENTS[name], value.shape) for name, value in values.items()
+        }
+        return solution, back(repeat)[0]
+
+    gradients = summed(copies)
+    gradients |= {name: gradients[name].sum(axis=0) for name in ("A", "P")}
+    assert_same(shared(data), copies.solution, gradients)
+
+
+@pytest.mark.parametrize("way", ["shard_map", pytest.param("sharded data", marks=pytest.mark.slow)])
+def test_eight_devices_give_what_one_gives(way):
+    """Values and gradients over simulated devices, two members each."""
+    results = known_results(FEW)
     mesh = jax.make_mesh((DEVICES,), ("members",))
     spec = PartitionSpec("members")
-    sharded = jax.jit(
-        jax.shard_map(jax.vmap(gradient_of), mesh=mesh, in_specs=(spec,), out_specs=spec)
-    )(data)
-    expected = batched(data)
-    np.testing.assert_array_equal(sharded[0].status, Status.SOLVED)
-    for name in ("x", "y", "s", "objective"):
-        np.testing.assert_allclose(
-            getattr(sharded[0], name), getattr(expected[0], name), rtol=1e-9, atol=1e-9
-        )
-    chex.assert_trees_all_close(sharded[1], expected[1], rtol=1e-7, atol=1e-7)
+    data = stack(results.programs)
+    mapped = jax.vmap(pull)
+    if way == "shard_map":
+        mapped = jax.shard_map(mapped, mesh=mesh, in_specs=(spec,), out_specs=spec)
+    else:
+        data = jax.device_put(data, jax.NamedSharding(mesh, spec))
+    assert_same(jax.jit(mapped)(data), results.solution, summed(results))
 
 
-def test_a_batch_on_a_sharded_axis():
-    """Data placed over the devices are solved where they are."""
-    data = small_programs()
-    mesh = jax.make_mesh((DEVICES,), ("members",))
-    place = jax.NamedSharding(mesh, PartitionSpec("members"))
-    expected = batched(data)
-    placed = jax.tree.map(lambda v: jax.device_put(v, place), data)
-    solution, gradient = batched(placed)
-    np.testing.assert_allclose(solution.x, expected[0].x, rtol=1e-9, atol=1e-9)
-    chex.assert_trees_all_close(gradient, expected[1], rtol=1e-7, atol=1e-7)
-
-
+@pytest.mark.slow
 def test_scan_with_a_warm_start():
     """Each step starts from the one before: fewer iterations in all, the same path."""
-    data = {name: array[0] for name, array in small_programs().items()}
+    data = known_results(FEW).programs[0]
 
     @jax.jit
     def path(warm):
-        zero = jax.eval_shape(lambda: jl.solve_cone(**data, cones=SMALL.cones))
+        zero = jax.eval_shape(lambda: jl.solve_cone(**data, cones=FEW.cones))
         zero = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), zero)
         failed = jnp.full((), Status.MAX_ITERATIONS, jnp.int32)
 
         def step(carry, t):
-            solution = jl.solve_cone(
-                **(data | {"b": data["b"] + t}), cones=SMALL.cones, init=carry
-            )
-            following = replace(
-                solution, status=jnp.where(warm, solution.status, Status.MAX_ITERATIONS)
-            )
+            solution = jl.solve_cone(**(data | {"b": data["b"] + t}), cones=FEW.cones, init=carry)
+            following = replace(solution, status=jnp.where(warm, solution.status, failed))
             return following, (solution.x, solution.iterations, solution.status)
 
         return jax.lax.scan(step, replace(zero, status=failed), jnp.linspace(0, 1e-2, 8))[1]
@@ -217,10 +200,11 @@ def test_scan_with_a_warm_start():
     assert np.sum(warm[1]) < np.sum(cold[1])
 
 
+@pytest.mark.slow
 def test_empty_batch():
-    empty = {name: array[:0] for name, array in small_programs().items()}
-    solution, gradient = batched(empty)
-    chex.assert_shape(solution.x, (0, SMALL.n))
+    empty = {name: array[:0] for name, array in stack(known_results(FEW).programs).items()}
+    solution, gradient = jax.jit(jax.vmap(pull))(empty)
+    chex.assert_shape(solution.x, (0, FEW.n))
     chex.assert_trees_all_equal_shapes(gradient, empty)
     jl.raise_if_failed(solution)
 

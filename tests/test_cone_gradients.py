@@ -17,7 +17,6 @@ from tests.helpers.cone_oracles import clarabel_cone, newton
 from tests.helpers.cone_problems import (
     CASES,
     OUTPUTS,
-    Case,
     known_program,
     quadratic_product,
     stack,
@@ -25,16 +24,16 @@ from tests.helpers.cone_problems import (
 from tests.helpers.cone_results import (
     BATCH,
     FEASIBLE,
-    all_cones,
     every_case,
     known_results,
+    products,
     random_results,
     run,
 )
 
 GRADIENT = 1e-6
 #: What is compiled once for each kind of derivative: a curved symmetric cone and one that isn't.
-SMALL = Case("small", jl.Cones(zero=1, second_order=(3,), exponential=1), 4)
+SMALL = CASES["few"]
 SMALL_DATA, SMALL_KNOWN = known_program(np.random.default_rng(5), SMALL)
 
 
@@ -336,7 +335,7 @@ def test_hessian_of_the_objective():
     np.testing.assert_allclose(hessian, hessian.T, rtol=1e-8, atol=1e-8)
 
 
-@all_cones
+@products
 def test_an_outer_loss_falls(case):
     """One step against the gradient of |x - target|^2 in c makes it smaller by what it predicts."""
     results = known_results(case)

@@ -109,9 +109,9 @@ def test_known_solutions(case):
         assert dual_distance(case.cones, member["y"]) < 1e-9
 
 
-def test_clarabel_agrees_about_statuses():
+@every_case
+def test_clarabel_agrees_about_statuses(case):
     """The oracle says the same of what is infeasible or unbounded by construction."""
-    case = CASES["mixed"]
     for program, status in zip(random_results(case).programs, EXPECTED, strict=True):
         assert clarabel_cone(program, case.cones)["status"] == CLARABEL_STATUS[Status(status)]
 

@@ -79,7 +79,7 @@ class Cone(Protocol):
         """Right-hand side of the centring and correcting step: aims at ``s o z = target e``."""
         ...
 
-    def max_step(self, s: Array, z: Array, ds: Array, dz: Array) -> Array:
+    def max_step(self, scaling: Any, s: Array, z: Array, ds: Array, dz: Array) -> Array:
         """Largest step, possibly infinite, that keeps s + step ds in K and z + step dz in K*.
 
         Infinite for a cone that isn't symmetric: `barrier` tells where such a one ends.

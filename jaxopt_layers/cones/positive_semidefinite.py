@@ -31,6 +31,7 @@ from jax.typing import DTypeLike
 
 from jaxopt_layers.cones.nonnegative import Nonnegative, step_to_zero
 from jaxopt_layers.cones.vectorize import lower_triangle, pack, triangular, unpack
+from jaxopt_layers.lapack import cholesky, eigh, eigvalsh, svd
 from jaxopt_layers.matrix import matmul
 
 
@@ -64,7 +65,7 @@ class PositiveSemidefinite:
         return pack(jnp.eye(self.side, dtype=dtype))
 
     def margin(self, v: Array) -> Array:
-        return _eigenvalues(unpack(v, self.side))[0]
+        return eigvalsh(unpack(v, self.side))[0]
 
     def rectify_scaling(self, rows: Array) -> Array:
         """One factor for all rows, their geometric mean."""
@@ -113,13 +114,12 @@ class PositiveSemidefinite:
         divided = aim / (scaled[:, None] + scaled[None, :])
         return s + pack(_congruent(root, divided))
 
-    def max_step(self, s: Array, z: Array, ds: Array, dz: Array) -> Array:
+    def max_step(self, scaling: NesterovTodd, s: Array, z: Array, ds: Array, dz: Array) -> Array:
         """S + t dS leaves the cone where D + t R^-1 dS R^-T does, Z + t dZ where D + t R'dZ R does."""
-        scaling = self.scaling(s, z)
         bases = jnp.stack([scaling.inverse_root, scaling.root.T])
         bases = bases * lax.rsqrt(scaling.scaled)[None, :, None]
         relative = _congruent(bases, unpack(jnp.stack([ds, dz]), self.side))
-        smallest = _eigenvalues(relative)[:, 0]
+        smallest = jax.vmap(eigvalsh)(relative)[:, 0]  # of the lower triangles
         return jnp.min(step_to_zero(jnp.ones_like(smallest), smallest))
 
     def project(self, v: Array) -> Array:
@@ -187,25 +187,22 @@ def _factors(matrices: Array) -> Array:
     identity = jnp.broadcast_to(jnp.eye(side, dtype=matrices.dtype), matrices.shape)
     size = side * jnp.max(jnp.abs(matrices), axis=(-2, -1), keepdims=True) + limits.tiny
     shifted = matrices + (4 * limits.eps * size) * identity
-    exact, nearby = lax.linalg.cholesky(jnp.stack([matrices, shifted]), symmetrize_input=False)
+    factor = jax.vmap(jax.vmap(cholesky))
+    exact, nearby = factor(jnp.stack([matrices, shifted]))
     last_resort = jnp.where(jnp.isfinite(nearby[..., -1:, -1:]), nearby, jnp.sqrt(size) * identity)
     return jnp.where(jnp.isfinite(exact[..., -1:, -1:]), exact, last_resort)
 
 
 def _singular(matrix: Array) -> tuple[Array, Array, Array]:
     """Singular value decomposition of an invertible matrix: what rounding leaves of zero is positive."""
-    left, values, right = jnp.linalg.svd(matrix)
+    left, values, right = svd(matrix)
     limits = jnp.finfo(matrix.dtype)
     return left, jnp.maximum(values, limits.eps * values[0] + limits.tiny), right
 
 
 def _eigen(matrix: Array) -> tuple[Array, Array]:
-    return jnp.linalg.eigh(matrix, symmetrize_input=False)
-
-
-def _eigenvalues(matrices: Array) -> Array:
-    """Eigenvalues in ascending order; of matrices symmetric up to rounding, the lower triangle's."""
-    return jnp.linalg.eigvalsh(matrices, symmetrize_input=False)
+    values, basis = eigh(matrix)
+    return values, basis
 
 
 def _congruent(left: Array, matrix: Array) -> Array:

@@ -144,7 +144,9 @@ class SecondOrder:
         quotient = self._join(head, (right - head * centre) / centre[0])
         return s + self._power_product(axis, stretch, eta, quotient / scaling.magnitude)
 
-    def max_step(self, s: Array, z: Array, ds: Array, dz: Array) -> Array:
+    def max_step(
+        self, scaling: SecondOrderScaling, s: Array, z: Array, ds: Array, dz: Array
+    ) -> Array:
         points, directions = jnp.stack([s, z]), jnp.stack([ds, dz])
         return jnp.min(jax.vmap(self._step_to_boundary)(points, directions))
 

@@ -79,11 +79,11 @@ class Stack:
             s.dtype,
         ).ravel()
 
-    def max_step(self, s: Array, z: Array, ds: Array, dz: Array) -> Array:
+    def max_step(self, scaling: Any, s: Array, z: Array, ds: Array, dz: Array) -> Array:
         if not self.symmetric:
             return jnp.array(jnp.inf, s.dtype)
-        arguments = [self._rows(v) for v in (s, z, ds, dz)]
-        steps = self._map(lambda cone, *vectors: cone.max_step(*vectors), arguments, s.dtype)
+        arguments = [scaling, *map(self._rows, (s, z, ds, dz))]
+        steps = self._map(lambda cone, *values: cone.max_step(*values), arguments, s.dtype)
         return jnp.min(steps)
 
     def barrier(self, s: Array, z: Array) -> Array:

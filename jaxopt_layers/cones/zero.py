@@ -55,7 +55,7 @@ class Zero:
     ) -> Array:
         return jnp.zeros_like(s)
 
-    def max_step(self, s: Array, z: Array, ds: Array, dz: Array) -> Array:
+    def max_step(self, scaling: Array, s: Array, z: Array, ds: Array, dz: Array) -> Array:
         return jnp.array(jnp.inf, s.dtype)
 
     def barrier(self, s: Array, z: Array) -> Array:

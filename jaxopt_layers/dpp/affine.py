@@ -119,7 +119,9 @@ class Affine:
         """The transpose."""
         return self.take(np.arange(self.size).reshape(self.shape).T)
 
-    def mapped(self, row: np.ndarray, source: np.ndarray, value: np.ndarray, shape: tuple) -> Affine:
+    def mapped(
+        self, row: np.ndarray, source: np.ndarray, value: np.ndarray, shape: tuple
+    ) -> Affine:
         """The product with a sparse matrix of numbers: entries (row, source, value)."""
         entries, place = expand(self.row, self.size, source)
         return Affine(
@@ -175,7 +177,10 @@ def concatenate(parts: list[Affine]) -> Affine:
 def columns(*parts: Affine) -> Affine:
     """Affine expressions of n entries each, as the columns of an (n, k) matrix."""
     size = max(part.size for part in parts)
-    flat = [part.reshape(-1) if part.size == size else part.reshape(-1).broadcast((size,)) for part in parts]
+    flat = [
+        part.reshape(-1) if part.size == size else part.reshape(-1).broadcast((size,))
+        for part in parts
+    ]
     index = np.arange(size * len(parts)).reshape(len(parts), size).T
     return concatenate(flat).take(index)
 

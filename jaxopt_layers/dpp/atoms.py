@@ -1,7 +1,7 @@
 """The table of atoms: for each its curvature, monotonicity, sign, domain and graph implementation.
 
-A new atom is one entry of `ATOMS`, and one function of `jaxopt_layers.atoms` if users call it. Rules are those
-of CVXPY 1.9. `Atom.monotone` gives for each argument +1 (nondecreasing), -1 (nonincreasing) or 0.
+A new atom is one entry of `ATOMS`, and one function of `jaxopt_layers.atoms` if users call it. The rules
+are those of CVXPY 1.9. `Atom.monotone` gives for each argument +1 (nondecreasing), -1 (nonincreasing) or 0.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxopt_layers.dpp import graphs
+from jaxopt_layers.dpp import graphs, linear_graphs
 from jaxopt_layers.dpp.affine import Affine
 from jaxopt_layers.dpp.expression import Expression, Sign
 
@@ -147,36 +147,41 @@ def _curved(
 
 ATOMS: dict[str, Atom] = {
     # affine
-    "rearrange": _linear(graphs.rearrange, _all),
-    "linear map": _linear(graphs.linear_map, _map_sign, _map_monotone),
-    "add": _linear(graphs.add, lambda e, s: s[0] + s[1]),
-    "subtract": _linear(graphs.subtract, lambda e, s: s[0] + -s[1], lambda e, s: [1, -1]),
-    "negate": _linear(graphs.negate, lambda e, s: -s[0], lambda e, s: [-1]),
-    "multiply": _linear(graphs.multiply, lambda e, s: s[0] * s[1], _times_monotone, product=True),
-    "matmul": _linear(graphs.matmul, lambda e, s: s[0] * s[1], _times_monotone, product=True),
-    "bilinear": _linear(graphs.bilinear, lambda e, s: s[0] * s[1], _times_monotone, product=True),
-    "divide": _linear(
-        graphs.divide, lambda e, s: s[0] * s[1], lambda e, s: [_by_sign(s[1]), 0], constant=(1,)
+    "rearrange": _linear(linear_graphs.rearrange, _all),
+    "linear map": _linear(linear_graphs.linear_map, _map_sign, _map_monotone),
+    "add": _linear(linear_graphs.add, lambda e, s: s[0] + s[1]),
+    "subtract": _linear(linear_graphs.subtract, lambda e, s: s[0] + -s[1], lambda e, s: [1, -1]),
+    "negate": _linear(linear_graphs.negate, lambda e, s: -s[0], lambda e, s: [-1]),
+    "multiply": _linear(
+        linear_graphs.multiply, lambda e, s: s[0] * s[1], _times_monotone, product=True
     ),
-    "nonneg": _linear(graphs.rearrange, lambda e, s: Sign.NONNEGATIVE),
-    "nonpos": _linear(graphs.rearrange, lambda e, s: Sign.NONPOSITIVE),
-    "psd": _linear(graphs.rearrange, _same),
+    "matmul": _linear(
+        linear_graphs.matmul, lambda e, s: s[0] * s[1], _times_monotone, product=True
+    ),
+    "bilinear": _linear(
+        linear_graphs.bilinear, lambda e, s: s[0] * s[1], _times_monotone, product=True
+    ),
+    "divide": _linear(
+        linear_graphs.divide,
+        lambda e, s: s[0] * s[1],
+        lambda e, s: [_by_sign(s[1]), 0],
+        constant=(1,),
+    ),
+    "nonneg": _linear(linear_graphs.rearrange, lambda e, s: Sign.NONNEGATIVE),
+    "nonpos": _linear(linear_graphs.rearrange, lambda e, s: Sign.NONPOSITIVE),
+    "psd": _linear(linear_graphs.rearrange, _same),
     # elementwise
     "abs": _curved("convex", _away_from_zero, _nonnegative, graphs.absolute),
     "maximum": _curved(
         "convex",
         _increasing,
-        lambda e, s: Sign.of(
-            any(x.is_nonnegative for x in s), all(x.is_nonpositive for x in s)
-        ),
+        lambda e, s: Sign.of(any(x.is_nonnegative for x in s), all(x.is_nonpositive for x in s)),
         graphs.maximum,
     ),
     "minimum": _curved(
         "concave",
         _increasing,
-        lambda e, s: Sign.of(
-            all(x.is_nonnegative for x in s), any(x.is_nonpositive for x in s)
-        ),
+        lambda e, s: Sign.of(all(x.is_nonnegative for x in s), any(x.is_nonpositive for x in s)),
         graphs.minimum,
     ),
     "power": Atom(_power_curvature, _power_monotone, _power_sign, graphs.power, "x >= 0 or R"),
@@ -219,9 +224,7 @@ ATOMS: dict[str, Atom] = {
     "harmonic_mean": _curved("concave", _increasing, _nonnegative, graphs.harmonic_mean, "x > 0"),
     "sum_largest": _curved("convex", _increasing, _same, graphs.sum_largest),
     # of matrices
-    "quad_form": Atom(
-        _form_curvature, _form_monotone, _form_sign, graphs.quad_form, constant=(1,)
-    ),
+    "quad_form": Atom(_form_curvature, _form_monotone, _form_sign, graphs.quad_form, constant=(1,)),
     "matrix_frac": _curved("convex", _neither, _nonnegative, graphs.matrix_frac, "P > 0"),
     "lambda_max": _curved("convex", _neither, _unknown, graphs.lambda_max, "X symmetric"),
     "lambda_min": _curved("concave", _neither, _unknown, graphs.lambda_min, "X symmetric"),

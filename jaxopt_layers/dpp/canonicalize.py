@@ -13,6 +13,7 @@ from jaxopt_layers.cones import Cones
 from jaxopt_layers.dpp.affine import Affine, concatenate
 from jaxopt_layers.dpp.atoms import ATOMS
 from jaxopt_layers.dpp.expression import Evaluation, Expression
+from jaxopt_layers.dpp.linear_graphs import multiply
 from jaxopt_layers.dpp.quadratic import Form, Square
 from jaxopt_layers.dpp.root import psd_root
 from jaxopt_layers.dpp.theta import Theta
@@ -60,7 +61,9 @@ class Graph:
 
     def _append(self, kind: str, rows: Affine, sizes: tuple[Any, ...] = ()) -> None:
         if rows.size:
-            part = None if self.tag is None else (self.tag, sum(len(b) for b in self.blocks.values()))
+            part = (
+                None if self.tag is None else (self.tag, sum(len(b) for b in self.blocks.values()))
+            )
             self.blocks[kind].append(Block(rows.reshape(-1), sizes, part))
 
     def zero(self, rows: Affine) -> None:
@@ -157,8 +160,6 @@ class Graph:
     def _homogeneous(self, rows: Affine, s: Affine) -> Affine:
         loose = rows.select(rows.column < 0)
         stands = rows.select(rows.column >= 0)
-        from jaxopt_layers.dpp.graphs import multiply
-
         e = Expression("multiply", (), rows.shape, "")
         return stands + multiply(self, e, loose, s.reshape(1).broadcast((1,)).reshape())
 

@@ -130,7 +130,9 @@ def _turned(wanted: str, curvature: Curvature, role: str) -> str:
         other = "jl.maximize" if wanted == "convex" else "jl.minimize"
         return f"use {other}, if that is what is meant, or change the sign"
     if wanted == "affine":
-        return "an equality and a cone need affine sides; a convex one may only be bounded above by <="
+        return (
+            "an equality and a cone need affine sides; a convex one may only be bounded above by <="
+        )
     if curvature is Curvature.CONCAVE:
         return "a concave expression can only be bounded below, by >="
     return "a convex expression can only be bounded above, by <="
@@ -160,8 +162,12 @@ def explain_failure(analysis: Analysis, e: Expression) -> str:
             return f"Argument {i} of {e.label} must not depend on {what} ({listed})."
     for i in atom.parameter_free:
         if analysis.dpp and e.arguments[i].has_parameters:
-            return f"By the DPP rules argument {i} of {e.label} must not hold parameters ({listed})."
+            return (
+                f"By the DPP rules argument {i} of {e.label} must not hold parameters ({listed})."
+            )
     bends = atom.bends(e)
+    if e.atom == "quad_form" and bends == "unknown":
+        return f"The matrix of this quadratic form is not known to be semidefinite ({listed})."
     if bends == "unknown":
         return f"{e.label} is neither known to be convex nor to be concave here ({listed})."
     signs = [analysis.sign(a) for a in e.arguments]
@@ -173,10 +179,14 @@ def explain_failure(analysis: Analysis, e: Expression) -> str:
         if not analysis.argument_fits(atom, e, i, 1 if bends != "concave" else -1)
     ] or [0]
     i = bad[0]
+    if atom.product or e.atom == "divide":
+        other = "divisor" if e.atom == "divide" else "other factor"
+        return f"A factor that is not affine needs an {other} of known sign ({listed})."
     if bends == "affine":
         curvatures = {analysis.curvature(a) for a in e.arguments}
-        return f"A sum or arrangement of {' and '.join(sorted(c.value for c in curvatures))} parts" + (
-            f" ({listed})."
+        return (
+            f"A sum or arrangement of {' and '.join(sorted(c.value for c in curvatures))} parts"
+            + (f" ({listed}).")
         )
     if growth[i] == 0:
         needed = "affine"

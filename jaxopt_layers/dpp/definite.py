@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from jaxopt_layers.dpp.expression import Expression
@@ -64,12 +66,11 @@ def _is_nonnegative(e: Expression) -> bool:
 
 def _is_gram(e: Expression) -> bool:
     """F @ F.T or F.T @ F."""
-    (left,), (right,) = e.attributes["dimension_numbers"][0] or ((), ())
+    contracted, batched = e.attributes["dimension_numbers"]
+    if batched[0] or len(contracted[0]) != 1:
+        return False
+    left, right = contracted[0][0], contracted[1][0]
     first, second = e.arguments
-    flips = 0
-    for side in (first, second):
-        if transposed(side):
-            flips += 1
     a = first.arguments[0] if transposed(first) else first
     b = second.arguments[0] if transposed(second) else second
     if not same(a, b) or len(a.shape) != 2:
@@ -96,10 +97,15 @@ def same(a: Expression, b: Expression) -> bool:
         return False
     for key, value in a.attributes.items():
         parts, others = _arrays(value), _arrays(b.attributes[key])
-        if len(parts) != len(others) or not all(map(np.array_equal, parts, others)):
+        pairs = zip(parts, others, strict=False)
+        if len(parts) != len(others) or not all(np.array_equal(a, b) for a, b in pairs):
             return False
     return all(map(same, a.arguments, b.arguments))
 
 
-def _arrays(value: object) -> list[object]:
-    return list(value) if isinstance(value, tuple) and value and isinstance(value[0], np.ndarray) else [value]
+def _arrays(value: Any) -> list[Any]:
+    return (
+        list(value)
+        if isinstance(value, tuple) and value and isinstance(value[0], np.ndarray)
+        else [value]
+    )

@@ -172,7 +172,9 @@ def summed_entries(
 
     def apply(operand: Any) -> Any:
         operands = [
-            operand if i == at else np.asarray(fixed.get(i, np.zeros(s)), None if i in fixed else dtype)
+            operand
+            if i == at
+            else np.asarray(fixed.get(i, np.zeros(s)), None if i in fixed else dtype)
             for i, s in enumerate(shapes)
         ]
         return equation.primitive.bind(*map(_jax, operands), **params)

@@ -50,7 +50,9 @@ def traced(call: Any) -> Expression:
     curvature = analysis.curvature(root)
     if root.shape:
         raise misuse(call, "The function of a perspective must return a scalar.", "sum its result")
-    name = {"constant": "affine", "unknown curvature": "unknown"}.get(curvature.value, curvature.value)
+    name = {"constant": "affine", "unknown curvature": "unknown"}.get(
+        curvature.value, curvature.value
+    )
     e = call.make(
         "perspective",
         [scale, *arguments],

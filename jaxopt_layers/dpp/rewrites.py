@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxopt_layers.dpp.definite import same, transposed
+from jaxopt_layers.dpp.definite import same
 from jaxopt_layers.dpp.expression import Expression
 
 
@@ -92,17 +92,19 @@ def _log(analysis: Any, e: Expression) -> str:
     below = _under(e.arguments[0], "linear map", "rearrange", "add")
     if below.atom == "exp":
         return "write jl.log_sum_exp(x), or jax.nn.logsumexp(x)"
-    return "log of a convex expression is not concave; bound it by a variable, or use jl.log_sum_exp"
+    return (
+        "log of a convex expression is not concave; bound it by a variable, or use jl.log_sum_exp"
+    )
 
 
 def _sum(analysis: Any, e: Expression) -> str:
-    return "convex and concave parts can't be added; give a parameter factor its sign by jl.nonneg(p)"
+    return (
+        "convex and concave parts can't be added; give a parameter factor its sign by jl.nonneg(p)"
+    )
 
 
 def _extreme(analysis: Any, e: Expression) -> str:
-    return (
-        "maximum takes convex arguments, minimum concave ones; a two-sided clip of a variable is neither"
-    )
+    return "maximum takes convex arguments, minimum concave ones; a two-sided clip of a variable is neither"
 
 
 def _compared(analysis: Any, e: Expression) -> str:
@@ -126,5 +128,3 @@ _BY_ATOM = {
     "ge": _compared,
     "rearrange": lambda analysis, e: "convex and concave parts can't stand in one array here",
 }
-
-__all__ = ["rewrite", "transposed"]

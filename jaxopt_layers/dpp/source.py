@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
+import traceback as tracebacks
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,8 +100,6 @@ def _cut(line: str, end: int) -> str:
 
 def line_of_traceback(traceback: Any) -> str:
     """The innermost of the user's lines in the traceback of an exception, quoted."""
-    import traceback as tracebacks
-
     for frame in reversed(tracebacks.extract_tb(traceback)):
         if not frame.filename.startswith(_FOREIGN) and frame.lineno is not None:
             return Source(frame.filename, frame.lineno).quote()

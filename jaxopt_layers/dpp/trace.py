@@ -14,11 +14,11 @@ import jax
 import jax.extend.core as jex
 import numpy as np
 
-from jaxopt_layers.dpp import linear, patterns
+from jaxopt_layers.dpp import calls, linear, patterns
 from jaxopt_layers.dpp.expression import Evaluation, Expression, constant
+from jaxopt_layers.dpp.marker import PREFIX
 from jaxopt_layers.dpp.source import Origin
 
-PREFIX = "jaxopt_layers_"
 _CALLS = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
@@ -162,8 +162,8 @@ class Tracer:
         if call.name in _CALLS:
             name = _called(call)
             if name.startswith(PREFIX):
-                return patterns.own(call, name.removeprefix(PREFIX))
-            return patterns.named(call, name, _body(call.params[_CALLS[call.name]])[0])
+                return calls.own(call, name.removeprefix(PREFIX))
+            return calls.named(call, name, _body(call.params[_CALLS[call.name]])[0])
         function = patterns.PRIMITIVES.get(call.name)
         return None if function is None else function(call)
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_layers.lapack import svd
 from jaxopt_layers.matrix import matmul
 from jaxopt_layers.settings import Derivative
 
@@ -20,7 +21,7 @@ _LSMR_TOLERANCE = {8: 1e-11, 4: 1e-5}
 
 def dense_pseudo_inverse(matrix: Array) -> Array:
     """The pseudo-inverse, by the singular value decomposition."""
-    left, values, right = jnp.linalg.svd(matrix, full_matrices=False)
+    left, values, right = svd(matrix)
     kept = values > _RANK_TOLERANCE[matrix.dtype.itemsize] * jnp.max(values, initial=0)
     inverse = jnp.where(kept, 1 / jnp.where(kept, values, 1), 0)
     return matmul(right.T * inverse[None, :], left.T)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_layers.kkt import System
+from jaxopt_layers.lapack import eigh
 from jaxopt_layers.matrix import matmul
 
 # Eigenvalues below this, relative to the largest, count as zero.
@@ -43,7 +44,7 @@ def pseudo_inverse(system: System) -> PseudoInverse:
     rows = program.rows.product(identity) * row_scale[None, :]
     top = jnp.concatenate([program.quadratic_product(identity), rows], axis=1)
     bottom = jnp.concatenate([rows.T, -jnp.diag(scaled_hessian)], axis=1)
-    values, vectors = jnp.linalg.eigh(jnp.concatenate([top, bottom]), symmetrize_input=True)
+    values, vectors = eigh(jnp.concatenate([top, bottom]))
     threshold = _RANK_TOLERANCE[hessian.dtype.itemsize] * jnp.max(jnp.abs(values), initial=0)
     kept = jnp.abs(values) > threshold
     inverse_values = jnp.where(kept, 1 / jnp.where(kept, values, 1), 0)

@@ -20,8 +20,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -33,6 +35,8 @@ Form = Literal["null_space", "direct"]
 
 # Largest J'DJ relative to H that is eliminated as it is.
 _CAP = {8: 1e7, 4: 1e2}
+_CAP_FOR_PRODUCTS = 1e2
+_FLAT = 1e-12
 _REFINEMENTS = 3
 # Regularization of C K^-1 C', relative to its diagonal, for redundant rows.
 _DUAL_REGULARIZATION = {8: 1e-11, 4: 1e-6}
@@ -68,27 +72,41 @@ class Saddle:
 
     def capped(self) -> Array:
         """D as it is eliminated."""
-        if not self.D.size or self.H is None:
+        if not self.D.size:
             return self.D
         rows = jnp.sum(self.J**2, axis=1)
         smallest = jnp.min(jnp.where(rows > 0, self.D * rows, jnp.inf))
-        scale = jnp.maximum(norm_inf(jnp.diagonal(self.H)), smallest)
-        limit = _CAP[self.D.dtype.itemsize] * scale / jnp.where(rows > 0, rows, 1)
-        return jnp.minimum(self.D, limit)
+        if self.H is not None:
+            curvature, cap = norm_inf(jnp.diagonal(self.H)), _CAP[self.D.dtype.itemsize]
+        else:
+            probe = jnp.cos(1.0 + jnp.arange(self.J.shape[1], dtype=self.D.dtype))
+            moved = self.product(probe)
+            curvature, cap = jnp.sqrt(dot(moved, moved) / dot(probe, probe)), _CAP_FOR_PRODUCTS
+        # Of a linear program the inequalities are all the curvature that there is.
+        scale = jnp.where(curvature > _FLAT * smallest, curvature, smallest)
+        return jnp.minimum(self.D, cap * scale / jnp.where(rows > 0, rows, 1))
 
-    def refined(self, once: Callable[[Right], Right], right: Right) -> Right:
-        """The solution by `once`, refined while that makes the residual smaller."""
-        found = once(right)
+    def refined(
+        self, once: Callable[[Right], tuple[Right, Array]], right: Right
+    ) -> tuple[Right, Array]:
+        """The solution by `once`, refined while that makes the residual smaller; whether all went well."""
         if not (self.C.size or self.J.size):
-            return found
-        rest = _subtract(right, self.matvec(found))
-        for _ in range(_REFINEMENTS):
-            better = Right(*(a + b for a, b in zip(found, once(rest), strict=True)))
+            return once(right)
+
+        def improve(_: Array, state: tuple[Right, Right, Array]) -> tuple[Right, Right, Array]:
+            found, rest, good = state
+            step, went_well = once(rest)
+            better = Right(*(a + b for a, b in zip(found, step, strict=True)))
             remains = _subtract(right, self.matvec(better))
             gain = _size(remains) < _size(rest)
-            found = Right(*(jnp.where(gain, a, b) for a, b in zip(better, found, strict=True)))
-            rest = Right(*(jnp.where(gain, a, b) for a, b in zip(remains, rest, strict=True)))
-        return found
+            new = jax.tree.map(partial(jnp.where, gain), (better, remains), (found, rest))
+            return *new, good & went_well
+
+        # From zero, so that the program holds `once` a single time.
+        zero = jax.tree.map(lambda part: 0 * part, right)
+        good = dot(zero.x, zero.x) == 0
+        found, _, good = lax.fori_loop(0, 1 + _REFINEMENTS, improve, (zero, right, good))
+        return found, good
 
     def condense(self, D: Array, right: Right) -> Array:
         return right.x + matmul(self.J.T, D * right.z)
@@ -139,14 +157,16 @@ class Dense:
 
     def solve(self, R: Array, right: Right) -> Right:
         """The solution by the factor."""
-        return self.saddle.refined(
-            lambda r: self._once(lambda v: matmul(R.T, matmul(R, v)), r), right
-        )
+        return self._refined(lambda v: matmul(R.T, matmul(R, v)), right)
 
     def solve_least_squares(self, right: Right) -> Right:
         """The solution of least norm where the system is singular."""
         inverse = dense_pseudo_inverse(self.reduced)
-        return self.saddle.refined(lambda r: self._once(lambda v: matmul(inverse, v), r), right)
+        return self._refined(lambda v: matmul(inverse, v), right)
+
+    def _refined(self, invert: Callable[[Array], Array], right: Right) -> Right:
+        good = jnp.ones((), bool)
+        return self.saddle.refined(lambda r: (self._once(invert, r), good), right)[0]
 
     def _once(self, invert: Callable[[Array], Array], right: Right) -> Right:
         saddle = self.saddle
@@ -175,17 +195,20 @@ def solve_by_products(
 ) -> tuple[Right, Array]:
     """The null-space form by projected conjugate gradients; whether all curvatures were positive."""
     D = saddle.capped()
-    r1 = saddle.condense(D, right)
 
     def K(v: Array) -> Array:
         return saddle.product(v) + matmul(saddle.J.T, D * matmul(saddle.J, v))
 
-    particular = matmul(saddle.C_inverse, right.y)
-    rest = saddle.project(r1 - K(particular))
-    step, convex = _conjugate_gradients(lambda v: saddle.project(K(v)), rest, tolerance)
-    dx = particular + saddle.project(step)
-    dy = matmul(saddle.C_inverse.T, r1 - K(dx))
-    return saddle.expand(D, right, dx, dy), convex
+    def once(right: Right) -> tuple[Right, Array]:
+        r1 = saddle.condense(D, right)
+        particular = matmul(saddle.C_inverse, right.y)
+        rest = saddle.project(r1 - K(particular))
+        step, convex = _conjugate_gradients(lambda v: saddle.project(K(v)), rest, tolerance)
+        dx = particular + saddle.project(step)
+        dy = matmul(saddle.C_inverse.T, r1 - K(dx))
+        return saddle.expand(D, right, dx, dy), convex
+
+    return saddle.refined(once, right)
 
 
 class _Conjugate(NamedTuple):

@@ -157,9 +157,7 @@ def _judge(
     # Next to a cone that isn't symmetric a short step is tried again with more centring.
     cautious = (step.length < _SHORT_STEP) & (not cone.symmetric)
     stuck = (step.length < _SHORTEST_STEP) & (progress.cautious | cone.symmetric)
-    hopeless = stuck | (
-        stalled > jnp.where(gone, 3 * _PATIENCE, _PATIENCE)
-    )
+    hopeless = stuck | (stalled > jnp.where(gone, 3 * _PATIENCE, _PATIENCE))
     hopeless = jnp.where(finite, hopeless, regularization > _MOST_REGULARIZATION)
 
     status = jnp.where(

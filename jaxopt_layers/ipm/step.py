@@ -20,6 +20,7 @@ so that (dx, dz) = (x2, z2) + dtau (x1, z1), where (x1, z1) solves for (-q, b), 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +86,7 @@ def predictor_corrector_step(
     parts = form.solve(system, factor, rights)
     kappa_shift = iterate.tau * iterate.kappa
     affine = newton.direction(parts, jnp.ones_like(mu), affine_shift, kappa_shift)
-    affine_length = jnp.minimum(_longest_step(program, cone, iterate, affine), 1)
+    affine_length = jnp.minimum(_longest_step(program, cone, scaling, iterate, affine), 1)
     sigma = (1 - affine_length) ** 3
     if not cone.symmetric:
         sigma = jnp.where(cautious, jnp.maximum(sigma, _CENTRING), sigma)
@@ -105,7 +106,7 @@ def predictor_corrector_step(
     right = jnp.concatenate([rights[:1], right])
     refined = refine(form, system, factor, right, first, refinement)
     combined = newton.direction(refined, reduction, shift, kappa_shift)
-    longest = _longest_step(program, cone, iterate, combined)
+    longest = _longest_step(program, cone, scaling, iterate, combined)
     left = jnp.full_like(mu, _LEFT_TO_BOUNDARY)
     if cone.is_orthant:  # a curved cone's iterates would lose their centrality
         left = jnp.minimum(left, 0.1 * jnp.sqrt(mu))
@@ -168,12 +169,14 @@ class _Newton:
         )
 
 
-def _longest_step(program: Program, cone: Product, iterate: Iterate, direction: Iterate) -> Array:
+def _longest_step(
+    program: Program, cone: Product, scaling: list[Any], iterate: Iterate, direction: Iterate
+) -> Array:
     """The longest step that keeps s, z, tau and kappa in their cones."""
     _, z = program.split(iterate.u)
     _, dz = program.split(direction.u)
     scalars = jnp.minimum(
         step_to_zero(iterate.tau, direction.tau), step_to_zero(iterate.kappa, direction.kappa)
     )
-    longest = jnp.minimum(cone.max_step(iterate.s, z, direction.s, dz), scalars)
+    longest = jnp.minimum(cone.max_step(scaling, iterate.s, z, direction.s, dz), scalars)
     return longest if cone.symmetric else interior_step(cone, iterate, direction, longest)

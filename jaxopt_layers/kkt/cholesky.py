@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxopt_layers.lapack import cholesky
 from jaxopt_layers.matrix import constant_like, matmul
 
 # Largest block that is eliminated column by column.
@@ -39,7 +40,7 @@ def inverse_factor(matrix: Array, unroll: bool = True) -> Array:
         small = unroll and matrix.shape[0] <= _UNROLL_LIMIT
         eliminate = _eliminate if small else _eliminate_in_loop
         return _recurse(matrix, eliminate)[1]
-    return _invert_lower(lax.linalg.cholesky(matrix, symmetrize_input=False))
+    return _invert_lower(cholesky(matrix))
 
 
 # A factor L in blocks: the inverse of a small one, or (L11, T, L22) with T' below the diagonal.

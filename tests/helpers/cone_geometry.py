@@ -137,9 +137,7 @@ def distance(kind: str, v: np.ndarray, parameter: float) -> float:
                     outside + max((abs(z) / y ** (1 - parameter)) ** (1 / parameter) - x, 0)
                 )
             if x > 0:
-                ways.append(
-                    outside + max((abs(z) / x**parameter) ** (1 / (1 - parameter)) - y, 0)
-                )
+                ways.append(outside + max((abs(z) / x**parameter) ** (1 / (1 - parameter)) - y, 0))
     return float(unit * np.nanmin(ways))
 
 
@@ -222,7 +220,7 @@ def chart_at(block: Block, s: np.ndarray, y: np.ndarray) -> tuple[Chart, np.ndar
         return Chart(kind, parameter, "inside"), s
     if np.linalg.norm(s) < small:
         return Chart(kind, parameter, "outside"), y
-    primal, dual = (y, s) if kind.startswith("dual") else (s, y)
+    primal = y if kind.startswith("dual") else s
     t = np.log(primal[2] / primal[1]) if "exponential" in kind else np.log(primal[0] / primal[1])
     if not abs(t) < 20:
         raise ValueError("the pair stands on a face that has no chart")
@@ -230,6 +228,21 @@ def chart_at(block: Block, s: np.ndarray, y: np.ndarray) -> tuple[Chart, np.ndar
     ray, normal = _rays(kind, parameter, chart.sign, t)
     lengths = [v @ w / (w @ w) for v, w in ((s, ray), (y, normal))]
     return chart, np.array([*lengths, t])
+
+
+def pairs_near(
+    cones: jl.Cones, s: np.ndarray, y: np.ndarray
+) -> tuple[Callable[[np.ndarray], Pair], np.ndarray]:
+    """The complementary pairs of a product around one, as a function of coordinates; that one's."""
+    parts = blocks(cones)
+    found = [chart_at(part, s[part.rows], y[part.rows]) for part in parts]
+
+    def pair(u: np.ndarray) -> Pair:
+        pairs = [chart.pair(u[part.rows]) for (chart, _), part in zip(found, parts, strict=True)]
+        first, second = (np.concatenate(group) for group in zip(*pairs, strict=True))
+        return first, second
+
+    return pair, np.concatenate([coordinates for _, coordinates in found])
 
 
 def _rays(kind: str, a: float, sign: float, t: float) -> Pair:
@@ -261,5 +274,7 @@ def _project(kind: str, v: np.ndarray) -> np.ndarray:
 def jacobian(function: Callable[[np.ndarray], np.ndarray], u: np.ndarray) -> np.ndarray:
     """By central differences: good to some nine digits."""
     step = 1e-5
-    columns = [(function(u + step * e) - function(u - step * e)) / (2 * step) for e in np.eye(len(u))]
+    columns = [
+        (function(u + step * e) - function(u - step * e)) / (2 * step) for e in np.eye(len(u))
+    ]
     return np.array(columns).T

@@ -29,7 +29,7 @@ def cotangents(case: Case) -> dict[str, np.ndarray]:
     return stacked
 
 
-def differences(case: Case, data: Data, solution: Solution, step: float = 2e-4) -> dict[str, list]:
+def differences(case: Case, data: Data, solution: Solution, step: float = 1e-4) -> dict[str, list]:
     """By input, random directions with the derivative of the solution along them.
 
     Of Newton's method from the known solution, whose results are accurate to the last digits and

@@ -12,7 +12,7 @@ from scipy import linalg, sparse
 import jaxopt_layers as jl
 from tests.helpers import cone_geometry as geometry
 from tests.helpers.cone_geometry import blocks
-from tests.helpers.cone_problems import Data, quadratic_product
+from tests.helpers.cone_problems import Data, conditions, quadratic_product
 
 Solution = dict[str, np.ndarray]
 
@@ -89,23 +89,7 @@ def newton(data: Data, cones: jl.Cones, start: Solution) -> Solution:
     Newton's method on ``Px + c + A'y = 0, Ax + s = b`` in x and in coordinates of the surface of
     complementary pairs. The conditions are sufficient: the result is checked against them.
     """
-    A, b, c, P = data["A"], data["b"], data["c"], data.get("P")
-    n, parts = len(c), blocks(cones)
-    charts, coordinates = zip(
-        *(geometry.chart_at(part, start["s"][part.rows], start["y"][part.rows]) for part in parts),
-        strict=True,
-    )
-
-    def point(u: np.ndarray) -> tuple[np.ndarray, ...]:
-        pairs = [chart.pair(u[n:][part.rows]) for chart, part in zip(charts, parts, strict=True)]
-        s, y = (np.concatenate(group) for group in zip(*pairs, strict=True))
-        return u[:n], y, s
-
-    def residual(u: np.ndarray) -> np.ndarray:
-        x, y, s = point(u)
-        return np.concatenate([quadratic_product(P, x) + c + A.T @ y, A @ x + s - b])
-
-    u = np.concatenate([start["x"], *coordinates])
+    residual, point, u = conditions(data, cones, start)
     for _ in range(3):
         slope = geometry.jacobian(residual, u)
         for _ in range(3):
@@ -113,7 +97,7 @@ def newton(data: Data, cones: jl.Cones, start: Solution) -> Solution:
         if np.max(np.abs(residual(u))) < 1e-13 * (1 + np.max(np.abs(u))):
             break
     x, y, s = point(u)
-    value = 0.5 * x @ quadratic_product(P, x) + c @ x
+    value = 0.5 * x @ quadratic_product(data.get("P"), x) + data["c"] @ x
     solution = {"x": x, "y": y, "s": s, "objective": value, "dual_objective": value}
     error = kkt_residual(data, cones, solution)
     if not error < 1e-11:

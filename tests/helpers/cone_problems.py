@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,9 @@ from tests.helpers.cone_geometry import DUAL, blocks
 
 #: A, b, c and, where there is one, P, as float64 arrays.
 Data = dict[str, np.ndarray]
+# Of the optimality conditions' Jacobian at a known solution.
+SMALLEST_SINGULAR_VALUE = 0.03
+
 OUTPUTS = ("x", "y", "s", "objective", "dual_objective")
 
 
@@ -37,6 +40,7 @@ CASES: dict[str, Case] = {
         Case("dual_exponential", jl.Cones(zero=1, dual_exponential=2), 4, None),
         Case("power", jl.Cones(zero=1, power=(0.3, 0.8)), 4),
         Case("dual_power", jl.Cones(zero=1, power=(-0.3, -0.6)), 4, "diagonal"),
+        Case("few", jl.Cones(zero=1, nonnegative=2, second_order=(3,), exponential=1), 5),
         Case(
             "mixed",
             jl.Cones(
@@ -96,15 +100,46 @@ def feasible_program(rng: np.random.Generator, case: Case) -> Data:
 
 
 def known_program(rng: np.random.Generator, case: Case) -> tuple[Data, dict[str, np.ndarray]]:
-    """One made around a strictly complementary solution, and that solution."""
+    """One made around a strictly complementary solution, and that solution.
+
+    The conditions' Jacobian there is not close to singular, so that the solution is unique and a
+    smooth function of the data, with derivatives that differences can be compared to.
+    """
     cones = case.cones
-    pairs = [geometry.random_pair(rng, block) for block in blocks(cones)]
-    s, y = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-    A, x = rng.normal(size=(cones.size, case.n)), rng.normal(size=case.n)
-    P = _quadratic(rng, case)
-    data = _program(A, P, x, s, y)
-    value = 0.5 * x @ quadratic_product(P, x) + data["c"] @ x
-    return data, {"x": x, "y": y, "s": s, "objective": value, "dual_objective": value}
+    while True:
+        pairs = [geometry.random_pair(rng, block) for block in blocks(cones)]
+        s, y = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+        A, x = rng.normal(size=(cones.size, case.n)), rng.normal(size=case.n)
+        P = _quadratic(rng, case)
+        data = _program(A, P, x, s, y)
+        value = 0.5 * x @ quadratic_product(P, x) + data["c"] @ x
+        solution = {"x": x, "y": y, "s": s, "objective": value, "dual_objective": value}
+        residual, _, u = conditions(data, cones, solution)
+        singular = np.linalg.svd(geometry.jacobian(residual, u), compute_uv=False)
+        if singular.min() > SMALLEST_SINGULAR_VALUE:
+            return data, solution
+
+
+def conditions(
+    data: Data, cones: jl.Cones, start: dict[str, np.ndarray]
+) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], tuple], np.ndarray]:
+    """``(Px + c + A'y, Ax + s - b)`` as a function of x and of coordinates of complementary pairs.
+
+    With it the map from the coordinates to (x, y, s), and the coordinates of `start`.
+    """
+    n, P = len(data["c"]), data.get("P")
+    pair, coordinates = geometry.pairs_near(cones, start["s"], start["y"])
+
+    def point(u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        s, y = pair(u[n:])
+        return u[:n], y, s
+
+    def residual(u: np.ndarray) -> np.ndarray:
+        x, y, s = point(u)
+        dual = quadratic_product(P, x) + data["c"] + data["A"].T @ y
+        return np.concatenate([dual, data["A"] @ x + s - data["b"]])
+
+    return residual, point, np.concatenate([start["x"], coordinates])
 
 
 def infeasible_program(rng: np.random.Generator, case: Case) -> Data:

@@ -26,16 +26,22 @@ from tests.helpers.cone_problems import (
 FEASIBLE, INFEASIBLE, UNBOUNDED = 10, 3, 3
 BATCH = FEASIBLE + INFEASIBLE + UNBOUNDED
 
-#: "mixed" has every cone in it; the cones by themselves take as long to compile, each.
+# Every curved cone takes long to compile: two of them stand for all in the quick tests.
+_QUICK = ("nonnegative", "few")
 every_case = pytest.mark.parametrize(
     "case",
     [
-        pytest.param(case, marks=[] if name in ("nonnegative", "mixed") else pytest.mark.slow)
+        pytest.param(case, marks=[] if name in _QUICK else pytest.mark.slow)
         for name, case in CASES.items()
     ],
     ids=CASES,
 )
-all_cones = pytest.mark.parametrize("case", [CASES["mixed"]], ids=["mixed"])
+#: A product of several cones: a small one, and that of all.
+products = pytest.mark.parametrize(
+    "case",
+    [CASES["few"], pytest.param(CASES["mixed"], marks=pytest.mark.slow)],
+    ids=["few", "mixed"],
+)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxopt_layers import atoms as jl
+
+from tests.helpers import convex_names as jl
 
 C = np.array([[1.0, -0.5, 0.3], [0.2, 2.0, -1.0]])
 POSITIVE = np.array([0.5, 1.5, 1.0])
@@ -104,7 +105,10 @@ def table(cp: Any) -> dict[str, tuple[Any, Any]]:
             lambda n: cp.normNuc(n.S - P0),
         ),
         "p_norm 1.5": (lambda n: jl.p_norm(n.x - 1, 1.5), lambda n: cp.pnorm(n.x - 1, 1.5)),
-        "sum_squares": (lambda n: jl.sum_squares(n.A @ n.x - 1), lambda n: cp.sum_squares(n.A @ n.x - 1)),
+        "sum_squares": (
+            lambda n: jl.sum_squares(n.A @ n.x - 1),
+            lambda n: cp.sum_squares(n.A @ n.x - 1),
+        ),
         "weighted squares": (
             lambda n: n.q * jl.sum_squares(n.x - 1),
             lambda n: n.q * cp.sum_squares(n.x - 1),

@@ -1,0 +1,1 @@
+"""Disciplined convex and parametrized programming on the jaxpr."""
