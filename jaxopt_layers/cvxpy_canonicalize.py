@@ -112,7 +112,9 @@ def canonicalize(problem: cp.Problem, parameters: list[cp.Parameter], gp: bool) 
     """Reduce a DPP problem by CVXPY and read off its maps."""
     with warnings.catch_warnings():
         # CVXPY warns of its own look at the (absent) values of sparse variables.
-        warnings.filterwarnings("ignore", message=".*sparse CVXPY expression", category=RuntimeWarning)
+        warnings.filterwarnings(
+            "ignore", message=".*sparse CVXPY expression", category=RuntimeWarning
+        )
         data, chain, inverse = problem.get_problem_data(ConeTarget(), gp=gp, enforce_dpp=True)
     stuffed = data[names.PARAM_PROB]
     dims = stuffed.cone_dims

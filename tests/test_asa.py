@@ -53,7 +53,9 @@ def test_sparse_map_adds_up_entries_of_equal_place():
     np.testing.assert_array_equal(map_(theta), [5, 5 * 10 - 100, 0])
     assert map_.nbytes == 3 * 16
     np.testing.assert_array_equal(map_.varying, [False, True, False])
-    np.testing.assert_array_equal(map_.take(np.array([1, 0]), np.array([2.0, 1.0]))(theta), [-100, 5])
+    np.testing.assert_array_equal(
+        map_.take(np.array([1, 0]), np.array([2.0, 1.0]))(theta), [-100, 5]
+    )
 
 
 def test_sparse_map_is_linear_under_every_transformation():
@@ -62,7 +64,9 @@ def test_sparse_map_is_linear_under_every_transformation():
     theta = jnp.array([1.0, -1.0])
     np.testing.assert_array_equal(jax.jacrev(map_)(theta), jacobian)
     np.testing.assert_array_equal(jax.jacfwd(map_)(theta), jacobian)
-    np.testing.assert_array_equal(jax.jit(jax.vmap(map_))(jnp.stack([theta, theta]))[1], map_(theta))
+    np.testing.assert_array_equal(
+        jax.jit(jax.vmap(map_))(jnp.stack([theta, theta]))[1], map_(theta)
+    )
     assert map_(theta.astype(jnp.float32)).dtype == jnp.float32
 
 

@@ -107,7 +107,7 @@ def test_rows_of_zeros(case):
 
 
 @every_case
-def test_redundant_rows(case):
+def test_an_equality_that_says_nothing(case):
     """An equality 0'x = 0: its multiplier is free, and the rest as if it weren't there."""
     programs, known = [], []
     for program, solution in zip(
@@ -126,6 +126,26 @@ def test_redundant_rows(case):
         assert kkt_residual(programs[i], case.cones, compiled.member(results.solution, i)) < 1e-8
         if case.quadratic is not None:
             np.testing.assert_allclose(results.solution.x[i], solution["x"], atol=1e-6)
+    for gradient in results.gradients.values():
+        assert np.all(np.isfinite(gradient))
+
+
+@pytest.mark.parametrize("case", [CASES["nonnegative"], CASES["few"]], ids=lambda case: case.name)
+def test_a_row_that_says_the_same_twice(case):
+    """The second inequality is twice the first, which is active: their multipliers aren't unique."""
+    programs, known = [], known_results(case).known
+    for program, solution in zip(known_results(case).programs, known, strict=True):
+        A, b, y = program["A"].copy(), program["b"].copy(), solution["y"]
+        A[2], b[2] = 2 * A[1], 2 * b[1]
+        c = -quadratic_product(program["P"], solution["x"]) - A.T @ y
+        programs.append(program | {"A": A, "b": b, "c": c})
+    results = run(case, programs)
+    np.testing.assert_array_equal(results.solution.status, Status.SOLVED)
+    for i, solution in enumerate(known):
+        assert kkt_residual(programs[i], case.cones, compiled.member(results.solution, i)) < 1e-8
+        np.testing.assert_allclose(results.solution.x[i], solution["x"], atol=1e-7)
+        both = results.solution.y[i, 1] + 2 * results.solution.y[i, 2]
+        np.testing.assert_allclose(both, solution["y"][1], atol=1e-6)
     for gradient in results.gradients.values():
         assert np.all(np.isfinite(gradient))
 
@@ -218,17 +238,18 @@ def test_one_variable_and_one_row(cones):
 ONE_VARIABLE = {
     # log 5 is the largest x with (x, 1, 5) in the cone.
     "exponential": (
-        jl.Cones(exponential=1), [[-1], [0], [0]], [0, 1, 5], -1, np.log(5), [0, 0, 1 / 5],
+        jl.Cones(exponential=1), [[-1], [0], [0]], [0, 1, 5], -1, np.log(5),
+        [-1, np.log(5) - 1, 1 / 5],
     ),
     # 2 sqrt 3 is the largest x with (4, 3, x) in the cone of exponent 1/2.
     "power": (
         jl.Cones(power=(0.5,)), [[0], [0], [-1]], [4, 3, 0], -1, np.sqrt(12),
-        [np.sqrt(3) / 4, 1 / np.sqrt(3), 1],
+        [np.sqrt(3) / 4, 1 / np.sqrt(3), -1],
     ),
     # In the dual cone (u / a)^a (v / b)^b >= |w|, twice that.
     "dual power": (
         jl.Cones(power=(-0.5,)), [[0], [0], [-1]], [4, 3, 0], -1, 2 * np.sqrt(12),
-        [np.sqrt(3) / 2, 2 / np.sqrt(3), 1],
+        [np.sqrt(3) / 2, 2 / np.sqrt(3), -1],
     ),
     # -u exp(v / u) <= e w with u = -1: w >= exp(-v - 1).
     "dual exponential": (

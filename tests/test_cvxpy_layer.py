@@ -12,6 +12,7 @@ from typing import Any
 
 import cvxpy as cp
 import jax
+import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -132,12 +133,18 @@ def test_new_values_do_not_compile():
     case, _ = _layer("quadratic_form")
     layer = CvxpyLayer(case.problem, case.parameters, case.variables)
     layer(*case.values)
-    with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
-        compiled: list[str] = []
-        patch.setattr(
-            "jax._src.interpreters.pxla.logger.log", lambda *a, **k: compiled.append(str(a))
-        )
-        layer(*(1.1 * value for value in case.values))
+    compiled: list[str] = []
+
+    def record(event: str, duration: float, **_: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    moved = [1.1 * value for value in case.values]
+    jax.monitoring.register_event_duration_secs_listener(record)
+    try:
+        layer(*moved)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(record)
     assert not compiled
 
 
@@ -147,7 +154,9 @@ def test_layers_copy_pickle_and_hash():
     for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         np.testing.assert_array_equal(other(*case.values)[0], want[0])
     assert {layer: 1}[layer] == 1
-    assert jax.jit(lambda layer, p: layer(*p), static_argnums=0)(layer, case.values)[0].shape == (3,)
+    assert jax.jit(lambda layer, p: layer(*p), static_argnums=0)(layer, case.values)[0].shape == (
+        3,
+    )
 
 
 def test_single_precision_in_single_precision_out():

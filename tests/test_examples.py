@@ -9,6 +9,8 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 ARGUMENTS = {
     "expressivity": ["--points", "5", "--steps", "30"],
+    "max_cut": ["--steps", "5"],
+    "robust_least_squares": ["--steps", "8"],
     "sudoku": ["--epochs", "1"],
 }
 WITH_MAIN = sorted(
@@ -56,6 +58,29 @@ def test_sudoku(load, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_robust_least_squares(load, tmp_path, capsys):
+    """A few steps already lower the error on data never seen."""
+    output = tmp_path / "new" / "robust_least_squares.png"
+    example = load("robust_least_squares")
+    assert (
+        example.main(["--fast", *ARGUMENTS["robust_least_squares"], "--output", str(output)]) == 0
+    )
+    assert "ok" in capsys.readouterr().out
+    check_picture(output)
+
+
+@pytest.mark.slow
+def test_max_cut(load, tmp_path, capsys):
+    """A few steps bring some skill, and the bound's gradient is its closed form."""
+    output = tmp_path / "new" / "max_cut.png"
+    accuracy = load("max_cut").main(["--fast", *ARGUMENTS["max_cut"], "--output", str(output)])
+    printed = capsys.readouterr().out
+    assert 0.5 <= accuracy <= 1
+    assert float(printed.split("largest error ")[1].split()[0]) <= 1e-8
+    check_picture(output)
+
+
+@pytest.mark.slow
 def test_sudoku_learns(load, tmp_path):
     """The aim of the demonstration: nearly all boards of puzzles never seen."""
     accuracy = load("sudoku").main(["--output", str(tmp_path / "sudoku.png")])
@@ -65,6 +90,18 @@ def test_sudoku_learns(load, tmp_path):
 @pytest.mark.slow
 def test_expressivity_in_full(load, tmp_path):
     assert load("expressivity").main(["--output", str(tmp_path / "expressivity.png")]) == 0
+
+
+@pytest.mark.slow
+def test_robust_least_squares_in_full(load, tmp_path):
+    output = tmp_path / "robust_least_squares.png"
+    assert load("robust_least_squares").main(["--output", str(output)]) == 0
+
+
+@pytest.mark.slow
+def test_max_cut_in_full(load, tmp_path):
+    """The aim of the demonstration: nearly all nodes of graphs never seen on their right side."""
+    assert load("max_cut").main(["--output", str(tmp_path / "max_cut.png")]) >= 0.97
 
 
 @pytest.mark.parametrize("name", WITH_MAIN)

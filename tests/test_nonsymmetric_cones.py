@@ -104,7 +104,7 @@ def test_rows_are_scaled_alike_and_no_row_bounds_the_step(cone, rng):
     rows = cone.rectify_scaling(jnp.array([1.0, 4.0, 16.0]))
     np.testing.assert_allclose(rows, [4.0, 4.0, 4.0])
     unit = cone.unit(jnp.float64)
-    assert cone.max_step(unit, unit, -2 * unit, unit) == jnp.inf
+    assert cone.max_step(jnp.eye(3), unit, unit, -2 * unit, unit) == jnp.inf
     assert cone.margin(unit) == jnp.inf
     assert cone.margin(-unit) == -jnp.inf
     np.testing.assert_array_equal(cone.affine_shift(jnp.eye(3), unit), unit)

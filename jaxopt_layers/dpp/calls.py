@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_layers.dpp import declared, perspective
+from jaxopt_layers.dpp import batched, declared, perspective
 from jaxopt_layers.dpp.definite import definiteness
 from jaxopt_layers.dpp.errors import misuse
-from jaxopt_layers.dpp.expression import Evaluation, Expression
+from jaxopt_layers.dpp.expression import Evaluation, Expression, constant
+from jaxopt_layers.dpp.marker import split_name
 from jaxopt_layers.dpp.patterns import stacked, trailing
 
 
@@ -21,6 +22,8 @@ def named(call: Any, name: str, body: Any) -> list[Expression] | None:
         if y.is_constant and not np.any(y.value):
             return [call.make("logistic", [x], "softplus")]
         return [call.make("logaddexp", [x, y])]
+    if name == "relu":
+        return [call.make("maximum", [call.arguments[0], constant(np.asarray(0.0))], "relu")]
     if name == "norm":
         return _norm(call, body, primitives)
     if name == "hypot" and all(a.shape == call.shape for a in call.arguments):
@@ -60,40 +63,55 @@ def _norm(call: Any, body: Any, primitives: list[str]) -> list[Expression] | Non
     return None
 
 
-def own(call: Any, name: str) -> list[Expression]:
-    """This package's atoms; those with numbers as arguments hold them as attributes."""
-    arguments = call.arguments
-    if name in ("nonneg", "nonpos", "psd"):
-        return [_declared(call, name)]
-    if name == "inv_pos":
-        return [call.make("power", arguments, "inv_pos", p=-1.0)]
-    if name == "logistic":
-        return [call.make("logistic", arguments, "logistic")]
-    if name == "p_norm":
-        return [call.make("p_norm", arguments[:1], p=_number(call, name, "p", arguments[1]))]
-    if name == "sum_largest":
-        k = _number(call, name, "k", arguments[1])
-        return [call.make("sum_largest", arguments[:1], name, k=k)]
-    if name == "geo_mean":
-        if arguments[1].value is None:
-            raise misuse(call, "The weights of geo_mean must be known when tracing.", "use numbers")
-        return [call.make("geo_mean", arguments[:1], name, weights=arguments[1].value)]
-    if name == "quad_form":
-        matrix = arguments[1]
-        if not matrix.has_variables:
-            kind = definiteness(matrix)
-            return [call.make("quad_form", arguments, name, definite=kind)]
-        return [call.make("quad_form", arguments, name, definite="unknown")]
-    if name == "power_cone":
-        exponent = arguments[3].value
-        if exponent is None:
-            raise misuse(
-                call, "The exponent of jl.power must be known when tracing.", "use a number"
-            )
-        return [call.make("power_cone", arguments[:3], name, a=exponent)]
+def own(call: Any, name: str, body: Any) -> list[Expression]:
+    """This package's atoms; under `jax.vmap` one for each member of the batch."""
     if name == "perspective":
         return [perspective.traced(call)]
-    return [call.make(name, arguments, name)]
+    atom, _ = split_name(name)
+    mapped = batched.is_mapped(call, name)
+    if mapped and not any(a.has_variables for a in call.arguments):
+        if atom in ("nonneg", "nonpos"):
+            return [_declared(call, atom)]
+        return [call.make("function", call.arguments)]
+    axes = batched.axes_of(call, name, body) if mapped else None
+    if axes is None:
+        return [_one(call, atom, call.arguments, call.shape)]
+    operand_axes, axis = axes
+    shape = call.shape[:axis] + call.shape[axis + 1 :]
+    parts = [_one(call, atom, row, shape) for row in batched.members(call, operand_axes)]
+    return [batched.joined(call, parts, axis)]
+
+
+def _one(call: Any, name: str, arguments: list[Expression], shape: tuple[int, ...]) -> Expression:
+    """One atom; those with numbers as arguments hold them as attributes."""
+    if name in declared.CHECKED:
+        return _declared(call, name)
+    atom, operands, attributes = name, arguments, {}
+    if name == "inv_pos":
+        atom, attributes = "power", {"p": -1.0}
+    elif name == "p_norm":
+        operands = arguments[:1]
+        attributes = {"p": _number(call, name, "p", arguments[1])}
+    elif name == "sum_largest":
+        operands = arguments[:1]
+        attributes = {"k": _number(call, name, "k", arguments[1])}
+    elif name == "geo_mean":
+        operands = arguments[:1]
+        attributes = {"weights": _known(call, "the weights of geo_mean", arguments[1])}
+    elif name == "quad_form":
+        matrix = arguments[1]
+        kind = "unknown" if matrix.has_variables else definiteness(matrix)
+        attributes = {"definite": kind}
+    elif name == "power_cone":
+        operands = arguments[:3]
+        attributes = {"a": _known(call, "the exponent of jl.power", arguments[3])}
+    return call.make(atom, operands, name, shape=shape, **attributes)
+
+
+def _known(call: Any, words: str, e: Expression) -> np.ndarray:
+    if e.value is None:
+        raise misuse(call, f"{words.capitalize()} must be known when tracing.", "use numbers")
+    return e.value
 
 
 def _number(call: Any, atom: str, name: str, e: Expression) -> float:

@@ -180,8 +180,8 @@ def explain_failure(analysis: Analysis, e: Expression) -> str:
     ] or [0]
     i = bad[0]
     if atom.product or e.atom == "divide":
-        other = "divisor" if e.atom == "divide" else "other factor"
-        return f"A factor that is not affine needs an {other} of known sign ({listed})."
+        other = "a divisor" if e.atom == "divide" else "another factor"
+        return f"A factor that is not affine needs {other} of known sign ({listed})."
     if bends == "affine":
         curvatures = {analysis.curvature(a) for a in e.arguments}
         return (

@@ -32,6 +32,7 @@ MOVED: dict[str, Callable[[int], Sequence[int]]] = {
     "dynamic_slice": lambda k: [0],
     "concatenate": lambda k: range(k),
     "stack": lambda k: range(k),
+    "tile": lambda k: [0],
     "unstack": lambda k: [0],
     "split": lambda k: [0],
     "pad": lambda k: [0, 1],

@@ -16,15 +16,37 @@ PREFIX = "jaxopt_layers_"
 """Before the name of every call that is an atom of this package."""
 
 
+_ATOMS: dict[str, Callable[..., Any]] = {}  # by name; filled while `jaxopt_layers` is imported
+
+
 def atom(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A jitted call that the analysis recognizes by its name."""
+    """A jitted call that the analysis recognizes by its name, which also holds the operands' ranks."""
+    name = function.__name__.lstrip("_")
+    _ATOMS[name] = function
 
     @functools.wraps(function)
-    def named(*arguments: Any) -> Any:
+    def call(*arguments: Any) -> Any:
+        return marked(name, tuple(np.ndim(a) for a in arguments))(*arguments)
+
+    return call
+
+
+@functools.cache
+def marked(name: str, ranks: tuple[int, ...]) -> Callable[..., Any]:
+    """The jitted call of an atom at operands of these ranks."""
+    function = _ATOMS[name]
+
+    def call(*arguments: Any) -> Any:
         return function(*arguments)
 
-    named.__name__ = named.__qualname__ = PREFIX + function.__name__.lstrip("_")
-    return jax.jit(named)
+    call.__name__ = call.__qualname__ = f"{PREFIX}{name}_at_{'_'.join(map(str, ranks))}"
+    return jax.jit(call)
+
+
+def split_name(name: str) -> tuple[str, tuple[int, ...]]:
+    """The atom's name and its operands' ranks, from the name of its call without the prefix."""
+    atom_name, _, ranks = name.rpartition("_at_")
+    return atom_name, tuple(int(rank) for rank in ranks.split("_") if rank)
 
 
 def as_float(value: ArrayLike) -> Array:

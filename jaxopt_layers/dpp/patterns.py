@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_layers.dpp import linear
+from jaxopt_layers.dpp import linear, log_sums
 from jaxopt_layers.dpp.definite import definiteness, same
 from jaxopt_layers.dpp.errors import misuse
 from jaxopt_layers.dpp.expression import Evaluation, Expression, constant
+from jaxopt_layers.dpp.source import traced_in
 
 _LIMIT = 20_000_000
 
@@ -110,8 +112,33 @@ def summed(call: Any) -> list[Expression] | None:
             continue
         entries = linear.summed_entries(call.equation, shapes, fixed, i)  # type: ignore[arg-type]
         part = call.make("linear map", [arguments[i]], entries=entries)
+        if call.name == "reduce_sum":
+            part.attributes["axes"] = tuple(call.params["axes"])
+        if not part.has_variables:
+            _evaluate_by(part, _mapped(entries, call.shape))
         total = part if total is None else call.make("add", [total, part], "add")
     return None if total is None else [total]
+
+
+def _mapped(entries: Any, shape: tuple[int, ...]) -> Callable[..., list[Any]]:
+    row, source, value = entries
+    size = int(np.prod(shape, dtype=int))
+
+    def apply(x: Any) -> list[Any]:
+        terms = jnp.asarray(x).reshape(-1)[source] * jnp.asarray(value, jnp.asarray(x).dtype)
+        return [jax.ops.segment_sum(terms, row, size).reshape(shape)]
+
+    return apply
+
+
+def _scaled_entries(call: Any) -> list[Expression] | None:
+    """x.at[index].multiply(numbers): a constant factor for every entry."""
+    x, *rest = call.arguments
+    if not x.has_variables or not all(a.is_constant for a in rest):
+        return None
+    ones = np.ones(x.shape, call.equation.outvars[0].aval.dtype)
+    (factor,) = linear.run(call.equation, [ones, *(a.value for a in rest)])
+    return [call.make("multiply", [x, constant(np.asarray(factor))])]
 
 
 def _convolution(call: Any) -> list[Expression] | None:
@@ -166,14 +193,14 @@ def trailing(call: Any, x: Expression, axes: Sequence[int]) -> Expression:
     return e
 
 
-def entry(call: Any, x: Expression, i: int) -> Expression:
-    """x[i]."""
+def entry(call: Any, x: Expression, i: int, axis: int = 0) -> Expression:
+    """x[i], or that along another axis."""
     if x.value is not None:
-        return constant(x.value[i])
-    index = np.arange(x.size).reshape(x.shape)[i]
+        return constant(np.take(x.value, i, axis))
+    index = np.take(np.arange(x.size).reshape(x.shape), i, axis)
     e = call.make("rearrange", [x], "index", shape=index.shape, index=index)
     if not x.has_variables:
-        _evaluate_by(e, lambda v: [v[i]])
+        _evaluate_by(e, lambda v: [jnp.take(v, i, axis)])
     return e
 
 
@@ -210,53 +237,23 @@ def _power(call: Any) -> list[Expression]:
         p = float(np.unique(exponent.value)[0])
     else:
         p = {"square": 2.0, "sqrt": 0.5, "rsqrt": -0.5}.get(call.name) or float(call.params["y"])
+    if p == 0.5 and _is_vector_norm(call, x):
+        total = x.arguments[0]
+        return [call.make("norm2", [trailing(call, total.arguments[0], x.attributes["axes"])])]
     if p == 1:
         return [call.make("rearrange", [x], index=np.arange(x.size).reshape(x.shape))]
     label = {2.0: "square", 0.5: "sqrt"}.get(p, f"power {p:g}")
     return [call.make("power", [x], label, p=p)]
 
 
-def _add(call: Any) -> list[Expression]:
-    x, y = call.arguments
-    for first, shift in ((x, y), (y, x)):
-        exponent = _shifted_exponent(first, shift)
-        if exponent is not None:
-            return [call.make("log_sum_exp", [exponent], "log_sum_exp")]
-    return [call.make("add", [x, y])]
-
-
-def _shifted_exponent(e: Expression, shift: Expression) -> Expression | None:
-    """x where e + shift is log(sum(exp(x - shift))) + shift, as JAX writes logsumexp."""
-    if shift.atom != "shift" or e.atom != "log":
-        return None
-    total = e.arguments[0]
-    if total.atom == "abs":
-        total = total.arguments[0]
-    while total.atom == "rearrange" and total.label in ("reshape", "squeeze", "broadcast_in_dim"):
-        total = total.arguments[0]
-    if total.atom != "linear map" or total.label != "reduce_sum":
-        return None
-    powers = total.arguments[0]
-    if powers.atom != "exp" or powers.arguments[0].atom != "subtract":
-        return None
-    x, away = powers.arguments[0].arguments
-    if away.atom == "rearrange" and away.arguments[0] is shift:
-        target = np.empty(x.size, int)
-        target[total.attributes["entries"][1]] = total.attributes["entries"][0]
-        back = np.asarray(away.attributes["index"]).ravel()
-        if np.array_equal(np.broadcast_to(back.reshape(away.shape), x.shape).ravel(), target):
-            order = np.argsort(target, kind="stable").reshape(*total.shape, -1)
-            if (
-                np.array_equal(order, np.arange(x.size).reshape(order.shape))
-                and order.shape == x.shape
-            ):
-                return x
-            found = Expression(
-                "rearrange", (x,), order.shape, "flatten", {"index": order}, x.origin
-            )
-            found.has_variables, found.has_parameters = True, x.has_parameters
-            return found
-    return None
+def _is_vector_norm(call: Any, x: Expression) -> bool:
+    """jnp.linalg.vector_norm, which isn't a call of its own: by the frames it was traced in."""
+    if x.label != "reduce_sum" or "axes" not in x.attributes:
+        return False
+    square = x.arguments[0]
+    if square.atom != "multiply" or square.arguments[0] is not square.arguments[1]:
+        return False
+    return traced_in(call.equation, "vector_norm")
 
 
 def _shift(call: Any) -> list[Expression] | None:
@@ -312,12 +309,14 @@ def _expm1(call: Any) -> list[Expression]:
 PRIMITIVES: dict[str, Callable[[Any], list[Expression] | None]] = {
     **dict.fromkeys(linear.MOVED, moved),
     **dict.fromkeys(linear.SUMMED, summed),
-    "add": _add,
-    "add_any": _add,
-    "sub": _elementwise("subtract"),
+    "add": log_sums.add,
+    "add_any": log_sums.add,
+    "sub": log_sums.subtract,
     "neg": _elementwise("negate"),
     "mul": _multiply,
     "div": _elementwise("divide"),
+    "scatter-mul": _scaled_entries,
+    "scatter_mul": _scaled_entries,
     "dot_general": _matmul,
     "abs": _elementwise("abs"),
     "max": _elementwise("maximum"),

@@ -104,3 +104,14 @@ def line_of_traceback(traceback: Any) -> str:
         if not frame.filename.startswith(_FOREIGN) and frame.lineno is not None:
             return Source(frame.filename, frame.lineno).quote()
     return ""
+
+
+def traced_in(equation: Any, function: str) -> bool:
+    """Whether JAX's own function of that name was running when the equation was traced."""
+    traceback = getattr(getattr(equation, "source_info", None), "traceback", None)
+    if traceback is None:
+        return False
+    return any(
+        frame.function_name == function and frame.file_name.startswith(_FOREIGN[0])
+        for frame in traceback.frames
+    )

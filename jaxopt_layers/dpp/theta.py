@@ -98,7 +98,7 @@ def value_of(expression: Expression, values: dict[int, Any]) -> Any:
         if key in values:
             stack.pop()
         elif top.value is not None:
-            values[key] = top.value
+            values[key] = jnp.asarray(top.value)
             stack.pop()
         else:
             assert top.evaluation is not None

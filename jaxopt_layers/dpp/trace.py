@@ -161,9 +161,10 @@ class Tracer:
     def _recognized(self, call: Call) -> list[Expression] | None:
         if call.name in _CALLS:
             name = _called(call)
+            body, _ = _body(call.params[_CALLS[call.name]])
             if name.startswith(PREFIX):
-                return calls.own(call, name.removeprefix(PREFIX))
-            return calls.named(call, name, _body(call.params[_CALLS[call.name]])[0])
+                return calls.own(call, name.removeprefix(PREFIX), body)
+            return calls.named(call, name, body)
         function = patterns.PRIMITIVES.get(call.name)
         return None if function is None else function(call)
 
@@ -188,23 +189,11 @@ class Tracer:
 
 def evaluator(equation: Any) -> Callable[..., list[Any]]:
     """A function of the operands (constants among them) that computes the equation in JAX."""
-    variables = list(dict.fromkeys(v for v in equation.invars if not isinstance(v, jex.Literal)))
-    where = [equation.invars.index(v) for v in variables]
-    kept = [i for i, v in enumerate(equation.outvars) if type(v).__name__ != "DropVar"]
 
     def compute(*operands: Any) -> list[Any]:
-        jaxpr = jex.Jaxpr(
-            constvars=(),
-            invars=variables,
-            outvars=[equation.outvars[i] for i in kept],
-            eqns=[equation],
-            effects=equation.effects,
-        )
-        results = jex.jaxpr_as_fun(jex.ClosedJaxpr(jaxpr, ()))(*(operands[i] for i in where))
-        outputs: list[Any] = [None] * len(equation.outvars)
-        for i, result in zip(kept, results, strict=True):
-            outputs[i] = result
-        return outputs
+        functions, params = equation.primitive.get_bind_params(equation.params)
+        results = equation.primitive.bind(*functions, *operands, **params)
+        return list(results) if equation.primitive.multiple_results else [results]
 
     return compute
 

@@ -46,7 +46,7 @@ def _clarabel_cones(cones: jl.Cones) -> tuple[list[Any], np.ndarray]:
             maps.append(np.eye(size)[theirs])
         else:
             maps.append(geometry.to_primal(kind, parameter) if size == 3 else np.eye(size))
-    return made, linalg.block_diag(*maps) if maps else np.zeros((0, 0))
+    return made, np.asarray(linalg.block_diag(*maps)) if maps else np.zeros((0, 0))
 
 
 def clarabel_cone(

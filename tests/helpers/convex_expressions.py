@@ -42,7 +42,7 @@ def table(cp: Any) -> dict[str, tuple[Any, Any]]:
         "kron": (lambda n: jnp.kron(C, n.S), lambda n: cp.kron(C, n.S)),
         "convolve": (
             lambda n: jnp.convolve(n.x, jnp.array([1.0, -2.0])),
-            lambda n: cp.conv(np.array([1.0, -2.0]), n.x),
+            lambda n: cp.convolve(np.array([1.0, -2.0]), n.x),
         ),
         "transpose": (lambda n: C @ n.S.T, lambda n: C @ n.S.T),
         "einsum": (lambda n: jnp.einsum("ij,jk->ik", C, n.S), lambda n: C @ n.S),

@@ -102,9 +102,7 @@ def semidefinite() -> Case:
     X = cp.Variable((3, 3), symmetric=True)
     C = cp.Parameter((3, 3), symmetric=True)
     cone = X >> 0
-    problem = cp.Problem(
-        cp.Minimize(cp.trace(C @ X) + cp.sum_squares(X)), [cone, cp.trace(X) == 1]
-    )
+    problem = cp.Problem(cp.Minimize(cp.trace(C @ X) + cp.sum_squares(X)), [cone, cp.trace(X) == 1])
     value = np.array([[2.0, 0.5, 0.1], [0.5, 3.0, 0.2], [0.1, 0.2, 1.5]])
     return Case(problem, [C], [value], [X, cone.dual_variables[0]])
 
