@@ -138,15 +138,13 @@ def draw_cut(axes: Axes, W: np.ndarray, found: np.ndarray, sides: np.ndarray) ->
     axes.axis("off")
 
 
-def save_figure(
-    path: Path, losses: list[float], coefficients: list[np.ndarray], graphs: list[tuple]
-) -> None:
+def save_figure(path: Path, losses: list[float], theta: np.ndarray, graphs: list[tuple]) -> None:
     figure = Figure(figsize=(14, 3.8), layout="constrained")
     first, second, *others = figure.subplots(1, 4)
     first.plot(losses, color=BLUE)
     first.set(xlabel="step", ylabel="mean squared error of X", title="Training loss")
     places = np.arange(MEASUREMENTS)
-    signal, learned = (v / np.linalg.norm(v) for v in (SIGNAL, coefficients[-1]))
+    signal, learned = (v / np.linalg.norm(v) for v in (SIGNAL, theta))
     second.bar(places - 0.2, signal, 0.4, color=FAINT, label="what it knows")
     second.bar(places + 0.2, learned, 0.4, color=BLUE, label="learned coefficient")
     second.axhline(0, color=INK, lw=0.8)
@@ -207,7 +205,7 @@ def _run(args: argparse.Namespace) -> float:
         shown.append((title, W, found[0], sides[0]))
     error = gradient_error(test_set.measurements[0] @ theta)
     print(f"gradient of the bound against its closed form: largest error {error:.1e}")
-    save_figure(args.output, losses, [np.asarray(theta)], shown)
+    save_figure(args.output, losses, np.asarray(theta), shown)
     print(f"figure: {args.output}")
     return accuracies[-1]
 

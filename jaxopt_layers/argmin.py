@@ -174,19 +174,24 @@ def _objective(
             return leaf
         fixed = lax.stop_gradient(leaf)
         if settings.failed_gradient == "nan":
-            fixed = _marked(leaf)
+            fixed = _marked(leaf, failed)
         return jnp.where(failed, fixed, leaf)
 
     return program.f(guarded(x), jax.tree.map(guarded, theta))
 
 
 @jax.custom_jvp
-def _marked(leaf: Array) -> Array:
-    """The leaf itself, with a derivative of NaN."""
+def _marked(leaf: Array, failed: Array) -> Array:
+    """The leaf itself, with a derivative of NaN where it failed."""
     return leaf
 
 
-_marked.defjvps(lambda tangent, _, leaf: jnp.nan * tangent)
+@_marked.defjvp
+def _marked_rule(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    leaf, failed = primals
+    return leaf, jnp.where(failed, jnp.nan, 0).astype(leaf.dtype) * tangents[0]
 
 
 def check_smooth_settings(owner: str, settings: Any) -> None:

@@ -17,7 +17,10 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 from cvxpy import settings as names
-from cvxpy.constraints import SOC, ExpCone, PowCone3D, SvecPSD
+from cvxpy.constraints.exponential import ExpCone
+from cvxpy.constraints.power import PowCone3D
+from cvxpy.constraints.psd import SvecPSD
+from cvxpy.constraints.second_order import SOC
 from cvxpy.reductions.cvx_attr2constr import CvxAttr2Constr
 from cvxpy.reductions.dgp2dcp.dgp2dcp import Dgp2Dcp
 from cvxpy.reductions.solution import Solution
@@ -160,7 +163,7 @@ def canonicalize(problem: cp.Problem, parameters: list[cp.Parameter], gp: bool) 
 
 def _entries(matrix: Any, p: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Row, column and value of the entries of a sparse matrix of p + 1 columns."""
-    coo = sp.coo_array(matrix)
+    coo: Any = sp.coo_array(matrix)
     assert coo.shape[1] == p + 1
     rows, columns = coo.coords
     return rows.astype(np.int64), columns.astype(np.int64), coo.data
@@ -184,9 +187,9 @@ def _pieces(stuffed: Any, chain: Any, parameters: list[cp.Parameter]) -> tuple[P
         flat = np.arange(original.size).reshape(original.shape)
         index, mirror = flat.ravel(order="F"), flat.ravel(order="F")
         if original._has_dim_reducing_attr:
-            index, mirror = _reduced(original, flat), _reduced(original, np.swapaxes(flat, -1, -2))
-            if original.attributes["sparsity"]:
-                mirror = index
+            index = mirror = _reduced(original, flat)
+            if _is_symmetric(original):
+                mirror = _reduced(original, np.swapaxes(flat, -1, -2))
         pieces.append(Piece(position[original.id], index, mirror, log))
     return tuple(pieces)
 
@@ -210,6 +213,7 @@ def _variables(problem: cp.Problem, stuffed: Any, chain: Any) -> dict[int, Selec
     final = chain.compose_var_id_map()
     n = stuffed.x.size
     selections = {}
+    variable: Any
     for variable in problem.variables():
         inner = final.get(variable.id, [variable.id])[-1]
         if inner not in stuffed.var_id_to_col:

@@ -223,20 +223,18 @@ class CvxpyLayer:
                 values = jnp.exp(jnp.where(solved, values, 0))
             return jnp.where(solved, values, jnp.nan)
 
-        primal = {
-            id_: (record.x, selection, self.gp)
+        duals = {id_: pick(record.y, selection) for id_, selection in self.canonical.duals.items()}
+        values = duals | {
+            id_: pick(record.x, selection, exponential=self.gp)
             for id_, selection in self.canonical.variables.items()
         }
-        dual = {id_: (record.y, selection) for id_, selection in self.canonical.duals.items()}
-        values = primal | dual
         wanted = zip(self.variable_ids, self.variable_shapes, strict=True)
         return CvxpySolution(
             variables=tuple(
-                pick(*values[id_]) if id_ in values else jnp.zeros(shape, dtype)
-                for id_, shape in wanted
+                values[id_] if id_ in values else jnp.zeros(shape, dtype) for id_, shape in wanted
             ),
             duals=tuple(
-                tuple(pick(*dual[id_]) for id_ in ids if id_ in dual)
+                tuple(duals[id_] for id_ in ids if id_ in duals)
                 for ids in self.canonical.constraints
             ),
             objective=self._value(record.objective),

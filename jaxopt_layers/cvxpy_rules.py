@@ -52,7 +52,7 @@ def check_problem(owner: str, problem: Any, parameters: Any, variables: Any, gp:
             )
 
 
-def _check_dpp(owner: str, problem: cp.Problem, gp: bool) -> None:
+def _check_dpp(owner: str, problem: Any, gp: bool) -> None:
     if gp:
         if problem.is_dpp("dgp"):
             return

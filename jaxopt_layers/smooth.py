@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import eval_jaxpr
 
 from jaxopt_layers.checks import as_array, check_shape, common_dtype
 from jaxopt_layers.matrix import matmul
@@ -34,7 +35,7 @@ class TracedFunction:
 
     def __call__(self, constants: tuple[Array, ...], *arguments: Any) -> Array:
         """The value at (x, *params), given what the function closes over."""
-        (value,) = jax.core.eval_jaxpr(self.jaxpr, constants, *jax.tree.leaves(arguments))
+        (value,) = eval_jaxpr(self.jaxpr, constants, *jax.tree.leaves(arguments))
         return value
 
 
@@ -215,5 +216,5 @@ def smooth_program(
     shape = traced[0].jaxpr.outvars[0].aval.shape
     if shape != ():
         raise ValueError(f"{owner}: `objective` must return a scalar; got shape {shape}.")
-    program = SmoothProgram(*traced, layout)
+    program = SmoothProgram(traced[0], traced[1], traced[2], layout)
     return program, layout.ravel(value), Parameters(params, A, b, tuple(constants))

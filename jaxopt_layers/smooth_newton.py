@@ -33,10 +33,12 @@ from jaxopt_layers.status import Status
 
 RUNNING = -1
 _TO_BOUNDARY = 0.995
-_SHORTEST = 1e-12
+_OFF_CENTER = 1e-3
+_SHORTEST = 1e-9
 _SUFFICIENT = 1e-4
 # Shifts of the Hessian, relative to it, that are tried: the first is for one that is only singular.
 _SHIFTS = (0.0, 1e-8, *(1e-3 * 4.0**k for k in range(10)))
+_FAR, _NEAR = 1e6, 10.0
 # Where the objective is below minus the first, or x beyond the second, it counts as unbounded.
 _UNBOUNDED = {8: (1e15, 1e9), 4: (1e10, 1e6)}
 
@@ -73,11 +75,16 @@ class _Residual(NamedTuple):
 
 
 class _Quality(NamedTuple):
-    """The largest violation, relative to what it compares; `centered` without the barrier's part."""
+    """The largest violation, relative to what it compares; `strict` asks for the barrier's parameter.
+
+    `infeasible`: no point within a million times the size of x satisfies the constraints.
+    `infeasible_nearby`: within ten times; the verdict only where the method got stuck.
+    """
 
     worst: Array
     strict: Array
     infeasible: Array
+    infeasible_nearby: Array
 
 
 def minimize(
@@ -95,9 +102,8 @@ def minimize(
     def advance(at: Iterate) -> Iterate:
         new = _advance(program, choice, limits, barrier, start, at, theta, C_inverse)
         ended = (new.status == RUNNING) & (new.iterations >= max_iterations)
-        return new._replace(
-            status=jnp.where(ended, Status.MAX_ITERATIONS, new.status).astype(jnp.int32)
-        )
+        status = jnp.where(ended, Status.MAX_ITERATIONS, new.status)
+        return new._replace(status=status.astype(jnp.int32))
 
     last = lax.while_loop(lambda at: at.status == RUNNING, advance, initial)
     return Outcome(Point(last.x, last.y, last.z), last.status, last.iterations)
@@ -176,8 +182,11 @@ def _quality(
         worst = jnp.maximum(worst, centrality)
     # For convex g: at every point the sum is at least its value here plus its slope times the way.
     excess = dot(at.z, residual.slack - at.s) + dot(at.y, residual.equality)
-    far = 1e6 * (1 + norm_inf(at.x))
-    return _Quality(worst, strict, excess > far * jnp.sum(jnp.abs(pull)))
+    reach_of_x = 1 + norm_inf(at.x)
+    slope = jnp.sum(jnp.abs(pull))
+    return _Quality(
+        worst, strict, excess > _FAR * reach_of_x * slope, excess > _NEAR * reach_of_x * slope
+    )
 
 
 class _Direction(NamedTuple):
@@ -217,6 +226,7 @@ def _advance(
     almost = jnp.where(direction.acceptable, Status.ALMOST_SOLVED, Status.NUMERICAL_ERROR)
     almost = jnp.where(quality.worst <= limits.tolerance, solved, almost)
     stopped = jnp.where(quality.worst <= limits.reduced_tolerance, almost, Status.NUMERICAL_ERROR)
+    stopped = jnp.where(quality.infeasible_nearby, Status.PRIMAL_INFEASIBLE, stopped)
     status = jnp.where(stuck, stopped, RUNNING)
     status = jnp.where(unbounded, Status.DUAL_INFEASIBLE, status)
     status = jnp.where(quality.infeasible, Status.PRIMAL_INFEASIBLE, status)
@@ -232,6 +242,8 @@ def _next_barrier(at: Iterate, residual: _Residual, barrier: float) -> Array:
     error = jnp.maximum(norm_inf(residual.dual), norm_inf(residual.slack))
     near = error <= mean
     target = jnp.where(near, jnp.minimum(0.1 * mean, mean**1.5), 0.1 * mean)
+    # A product far below the others is brought back to them first, or it would block every step.
+    target = jnp.where(jnp.min(at.s * at.z) < _OFF_CENTER * mean, mean, target)
     return jnp.maximum(target, barrier)
 
 
@@ -270,7 +282,9 @@ def _positive_definite(dense: Dense) -> tuple[Array, Array]:
 
     zero = 0 * dense.scale
     start = _Shifted(zero, 0 * dense.K, zero > 0, (0 * zero).astype(jnp.int32))
-    found = lax.while_loop(lambda last: ~last.definite & (last.tries < len(_SHIFTS)), attempt, start)
+    found = lax.while_loop(
+        lambda last: ~last.definite & (last.tries < len(_SHIFTS)), attempt, start
+    )
     return found.R, found.shift
 
 
@@ -332,7 +346,7 @@ def _line_search(
 
     start = _Search(0 * before - 1, before < 0)
     search = lax.while_loop(unfinished, try_length, start)
-    moved = search.accepted & (~converged | direction.unchanged)
+    moved = search.accepted & (~converged | direction.unchanged) & (search.length > _SHORTEST)
     length = jnp.where(moved, search.length, 0)
     trial = at_length(length)
     new = jax.tree.map(partial(jnp.where, moved), trial, at)

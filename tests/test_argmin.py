@@ -55,7 +55,9 @@ def in_ball(x, _, radius):
 def softmax(scores, **options):
     n = scores.shape[0]
     ones = jnp.ones((1, n), scores.dtype)
-    return argmin(entropy, jnp.full(n, 1 / n, scores.dtype), scores, A=ones, b=ones[0, :1], **options)
+    return argmin(
+        entropy, jnp.full(n, 1 / n, scores.dtype), scores, A=ones, b=ones[0, :1], **options
+    )
 
 
 # name: (objective, inequality, start, params, equalities). The params are differentiated, with A and b.
@@ -118,7 +120,9 @@ def test_derivatives_against_central_differences(rng, case):
     assert np.all(statuses == Status.SOLVED)
     central = jax.tree.map(lambda e: (8 * (e[0] - e[1]) - (e[2] - e[3])) / (12 * step), ends)
     for name, want in central.items():
-        np.testing.assert_allclose(forward[name], want, rtol=F64.exact, atol=F64.exact, err_msg=name)
+        np.testing.assert_allclose(
+            forward[name], want, rtol=F64.exact, atol=F64.exact, err_msg=name
+        )
     assert inner(cotangent, forward) == pytest.approx(inner(reverse, direction), rel=1e-9, abs=1e-9)
 
 
@@ -153,8 +157,14 @@ def test_softmax_closed_form(rng):
     for got in jacobian:
         np.testing.assert_allclose(got, want, rtol=0, atol=F64.exact)
     want = jax.hessian(theirs)(scores)
-    for outer, nested in ((jax.jacrev, jax.jacrev), (jax.jacfwd, jax.jacrev), (jax.jacrev, jax.jacfwd)):
-        np.testing.assert_allclose(jax.jit(outer(nested(ours)))(scores), want, rtol=0, atol=F64.exact)
+    for outer, nested in (
+        (jax.jacrev, jax.jacrev),
+        (jax.jacfwd, jax.jacrev),
+        (jax.jacrev, jax.jacfwd),
+    ):
+        np.testing.assert_allclose(
+            jax.jit(outer(nested(ours)))(scores), want, rtol=0, atol=F64.exact
+        )
 
 
 def test_quadratic_program_by_barrier_and_by_solve_qp(rng):
@@ -260,7 +270,7 @@ def test_conjugate_gradients_for_many_variables():
 S = Status
 
 
-def bounded(t, lower=lambda t: 2.0):
+def bounded(t):
     """min (x - 3)^2 subject to 2 <= x <= t."""
     return argmin(
         lambda x, t: jnp.sum((x - 3) ** 2), np.full(1, 5.0), t,
@@ -275,7 +285,7 @@ FAILURES = {
         (S.SOLVED, S.DUAL_INFEASIBLE, S.DUAL_INFEASIBLE, S.INVALID_INPUT),
     ),
     "maximum": (
-        lambda t: argmin(lambda x, t: jnp.sum(t * x**2), np.zeros(2), t),
+        lambda t: argmin(lambda x, t: jnp.sum(t * x**2) + t[0], np.zeros(2), t),
         np.array([[1.0, 1], [-1, -1], [1, -1], [1, 0], [np.nan, 1]]),
         (S.SOLVED, *[S.NUMERICAL_ERROR] * 3, S.INVALID_INPUT),
     ),

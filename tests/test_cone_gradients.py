@@ -12,7 +12,13 @@ import jaxopt_layers as jl
 from jaxopt_layers import Status
 from tests.helpers import cone_compiled as compiled
 from tests.helpers import cone_geometry as geometry
-from tests.helpers.cone_gradients import COTANGENTS, cotangents, differences, worst_error
+from tests.helpers.cone_gradients import (
+    COTANGENTS,
+    cotangents,
+    differences,
+    implicit_derivatives,
+    worst_error,
+)
 from tests.helpers.cone_oracles import clarabel_cone, newton
 from tests.helpers.cone_problems import (
     CASES,
@@ -61,16 +67,14 @@ def test_at_solutions_that_nobody_chose(case):
         data = results.programs[i]
         try:
             solution = newton(data, case.cones, clarabel_cone(data, case.cones))
-            expected = differences(case, data, solution)
         except (RuntimeError, ValueError, np.linalg.LinAlgError):
-            continue  # too near to a kink for differences
+            continue  # too near to a kink
+        expected = implicit_derivatives(case, data, solution)
         gradients = {name: value[i] for name, value in results.gradients.items()}
         for pair, error in worst_error(cotangents(case), gradients, expected).items():
             assert error < 1e-5, (i, pair)
         checked += 1
-        if checked == 3:
-            return
-    assert checked == 3
+    assert checked >= FEASIBLE // 2
 
 
 @every_case

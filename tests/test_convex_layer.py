@@ -64,10 +64,11 @@ def test_denoising_in_every_transformation(denoise, noisy):
 
 def test_new_values_do_not_compile(denoise, noisy):
     denoise(y=noisy, weight=0.3)
-    with jax.log_compiles(False):
-        before = len(denoise._programs)
-        denoise(y=2 * noisy, weight=0.1)
-    assert len(denoise._programs) == before
+    programs = [compiled for _, compiled in denoise._programs.values()]
+    before = [compiled._cache_size() for compiled in programs]
+    denoise(y=2 * noisy, weight=0.1)
+    assert [compiled for _, compiled in denoise._programs.values()] == programs
+    assert [compiled._cache_size() for compiled in programs] == before
 
 
 def test_portfolio_has_cvxpys_values_and_duals(rng):
@@ -98,6 +99,7 @@ def test_portfolio_has_cvxpys_values_and_duals(rng):
         strict(mean=mean, factors=factors, risk_aversion=2.0)
 
 
+@pytest.mark.slow
 def test_products_of_parameters_are_differentiated(rng):
     """Beyond DPP: exp(theta), a b, F F', a root of it in a cone, pytrees, integers."""
 
@@ -166,13 +168,17 @@ def test_single_precision():
 
 def test_values_at_numbers():
     """The defining function can be evaluated at a point: objective, and which constraints hold."""
-    at = portfolio(np.full(6, 1 / 6), np.ones(6), np.eye(6), 2.0)
-    assert at.objective == pytest.approx(1 - 2 / 6)
+    at = portfolio(np.full(8, 0.125), np.ones(8), np.eye(8), 2.0)
+    assert at.objective == pytest.approx(0.75)
     assert [bool(np.all(held)) for held in at.constraints] == [True, True, True]
 
 
 WRONG = {
-    "missing parameter": (lambda: jl.convex_layer(total_variation, x=(3,))(y=np.ones(3)), TypeError, "`weight`"),
+    "missing parameter": (
+        lambda: jl.convex_layer(total_variation, x=(3,))(y=np.ones(3)),
+        TypeError,
+        "`weight`",
+    ),
     "unknown parameter": (
         lambda: jl.convex_layer(total_variation, x=(3,))(y=np.ones(3), weight=1.0, z=1.0),
         TypeError,

@@ -246,7 +246,7 @@ X, LAM = cp.Variable(2), cp.Parameter(2, nonneg=True)
             [LAM],
             [X],
             {},
-            r"Problem must be DPP.*breaks the rules: multiply",
+            r"Problem must be DPP.*breaks the rules: param",
         ),
         (cp.Minimize(-cp.sum_squares(X) + LAM[0]), [LAM], [X], {}, "Problem must be DPP"),
         (cp.Minimize(LAM[0]), [LAM], [X], {}, "no variables"),

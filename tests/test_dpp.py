@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxopt_layers.dpp.program import build
 
+from jaxopt_layers.dpp.program import build
 from tests.helpers import convex_names as jl
 from tests.helpers import convex_problems as problems
 from tests.helpers.convex_expressions import table

@@ -79,7 +79,6 @@ def test_nested_reverse_mode():
     assert_close(second(fit), second(ridge_closed))
 
 
-
 def entropy(x, scores):
     return jnp.sum(x * jnp.log(x)) - scores @ x
 
@@ -87,7 +86,9 @@ def entropy(x, scores):
 @pytest.mark.parametrize("options", [{}, {"equalities": "direct"}, {"hessian": "cg"}], ids=str)
 def test_equality(options):
     """Softmax, whose closed form is the solver, by the derivative of its optimality conditions."""
-    layer = implicit_argmin(entropy, equality=lambda x, _: jnp.sum(x) - 1, **options)(jax.nn.softmax)
+    layer = implicit_argmin(entropy, equality=lambda x, _: jnp.sum(x) - 1, **options)(
+        jax.nn.softmax
+    )
     scores = np.array([0.2, -1.0, 0.7, 0.0])
     got = jax.jit(jax.vmap(jax.jacrev(layer)))(np.stack([scores, -scores]))
     assert_close(got, jax.vmap(jax.jacrev(jax.nn.softmax))(np.stack([scores, -scores])))

@@ -38,7 +38,9 @@ def axes_of(call: Any, name: str, body: Any) -> tuple[list[int | None], int] | N
     if _text(marked(atom, ranks), shapes) == text:
         return None
     if max(extra) == 1:
-        choices = [range(len(a.shape)) if e else [None] for a, e in zip(call.arguments, extra, strict=True)]
+        choices = [
+            range(len(a.shape)) if e else [None] for a, e in zip(call.arguments, extra, strict=True)
+        ]
         for axes in product(*choices):
             sizes = {a.shape[i] for a, i in zip(call.arguments, axes, strict=True) if i is not None}
             if len(sizes) > 1:

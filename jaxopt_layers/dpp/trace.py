@@ -191,7 +191,8 @@ def evaluator(equation: Any) -> Callable[..., list[Any]]:
     """A function of the operands (constants among them) that computes the equation in JAX."""
 
     def compute(*operands: Any) -> list[Any]:
-        functions, params = equation.primitive.get_bind_params(equation.params)
+        bound = equation.primitive.get_bind_params(equation.params)
+        functions, params = bound if isinstance(bound, tuple) else ((), bound)  # older JAX: a pair
         results = equation.primitive.bind(*functions, *operands, **params)
         return list(results) if equation.primitive.multiple_results else [results]
 

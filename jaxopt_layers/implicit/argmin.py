@@ -155,8 +155,11 @@ def _attach_rule(
         return jnp.concatenate(solve(_split(right, point)))
 
     found = lax.custom_linear_solve(product, right, solved, symmetric=True)
-    mark = jnp.nan if choice.failed_gradient == "nan" else 0.0
-    found = jnp.where(failed, jnp.asarray(mark, found.dtype), found)
+    found = jnp.where(failed, 0, found)
+    if choice.failed_gradient == "nan":
+        # Linear in every tangent, so that the transpose marks every cotangent.
+        total = sum((jnp.sum(m).astype(found.dtype) for m, r in zip(moves, real, strict=True) if r))
+        found = found + jnp.where(failed, jnp.nan, 0) * total
     return point, Point(*_split(found, point))
 
 

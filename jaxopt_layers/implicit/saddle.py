@@ -216,7 +216,7 @@ class _Conjugate(NamedTuple):
     residual: Array
     direction: Array
     convex: Array
-    count: Array
+    steps: Array
 
 
 def _conjugate_gradients(
@@ -231,7 +231,7 @@ def _conjugate_gradients(
 
     def unfinished(state: _Conjugate) -> Array:
         return (
-            state.convex & (dot(state.residual, state.residual) > goal) & (state.count < 4 * n + 20)
+            state.convex & (dot(state.residual, state.residual) > goal) & (state.steps < 4 * n + 20)
         )
 
     def iterate(state: _Conjugate) -> _Conjugate:
@@ -241,11 +241,11 @@ def _conjugate_gradients(
         convex = curvature > 4 * eps * jnp.sqrt(size * dot(moved, moved))
         before = dot(state.residual, state.residual)
         length = before / jnp.where(convex, curvature, 1)
-        first = jnp.where(state.count == 0, 1.0, 0.0).astype(right.dtype)
+        first = jnp.where(state.steps == 0, 1.0, 0.0).astype(right.dtype)
         step = state.step + jnp.where(convex, length, first) * state.direction
         residual = state.residual - jnp.where(convex, length, 0) * moved
         direction = residual + dot(residual, residual) / before * state.direction
-        return _Conjugate(step, residual, direction, convex, state.count + 1)
+        return _Conjugate(step, residual, direction, convex, state.steps + 1)
 
     zero = 0 * right
     start = _Conjugate(

@@ -137,13 +137,13 @@ def structured() -> Case:
     u, v = cp.Variable(2, nonneg=True), cp.Variable(2, nonpos=True)
     w = cp.Variable(2, bounds=[-0.2, 0.3])
     E = cp.Parameter((3, 3), diag=True)
-    T = cp.Parameter((2, 3), sparsity=[(0, 1), (1, 0)])
+    T = cp.Parameter((2, 3), sparsity=[(0, 1), (2, 0)])
     t, full = cp.Parameter(2), cp.Parameter((2, 3))
     terms = [cp.sum_squares(D - E), cp.sum_squares(S - full), cp.sum_squares(u - t)]
     terms += [cp.sum_squares(v - t), cp.sum_squares(w + t), cp.sum(cp.multiply(T, S))]
     problem = cp.Problem(cp.Minimize(cp.sum(terms)), [cp.sum(D) >= 1])
     dense = np.zeros((2, 3))
-    dense[(0, 1), (1, 0)] = [0.3, -0.7]
+    dense[(0, 1), (2, 0)] = [0.3, -0.7]
     values = [np.diag([0.1, -0.4, 0.2]), dense, np.array([0.6, -0.9]), rng.normal(size=(2, 3))]
     return Case(problem, [E, T, t, full], values, [D, S, u, v, w])
 
