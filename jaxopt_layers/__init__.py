@@ -46,11 +46,12 @@ from jaxopt_layers.cones.vectorize import svec as svec
 from jaxopt_layers.convex_layer import LayerSolution as LayerSolution
 from jaxopt_layers.convex_layer import convex_layer as convex_layer
 from jaxopt_layers.convex_layer import explain as explain
-from jaxopt_layers.convex_layer import maximize as maximize
-from jaxopt_layers.convex_layer import minimize as minimize
-from jaxopt_layers.convex_layer import variable as variable
+from jaxopt_layers.convex_problem import maximize as maximize
+from jaxopt_layers.convex_problem import minimize as minimize
+from jaxopt_layers.convex_problem import variable as variable
 from jaxopt_layers.dpp.errors import DCPError as DCPError
 from jaxopt_layers.dpp.errors import DPPError as DPPError
+from jaxopt_layers.implicit_argmin import KKTPoint as KKTPoint
 from jaxopt_layers.implicit_argmin import implicit_argmin as implicit_argmin
 from jaxopt_layers.implicit_argmin import implicit_kkt as implicit_kkt
 from jaxopt_layers.project import project as project

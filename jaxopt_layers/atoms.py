@@ -22,6 +22,18 @@ from jaxopt_layers.dpp.marker import last as _last
 from jaxopt_layers.dpp.marker import matrix as _matrix
 from jaxopt_layers.dpp.marker import number as _number
 from jaxopt_layers.dpp.perspective import INNER
+from jaxopt_layers.elementwise_atoms import entropy as entropy
+from jaxopt_layers.elementwise_atoms import huber as huber
+from jaxopt_layers.elementwise_atoms import inv_pos as inv_pos
+from jaxopt_layers.elementwise_atoms import kl_div as kl_div
+from jaxopt_layers.elementwise_atoms import logistic as logistic
+from jaxopt_layers.elementwise_atoms import relative_entropy as relative_entropy
+from jaxopt_layers.matrix_atoms import lambda_max as lambda_max
+from jaxopt_layers.matrix_atoms import lambda_min as lambda_min
+from jaxopt_layers.matrix_atoms import log_det as log_det
+from jaxopt_layers.matrix_atoms import matrix_frac as matrix_frac
+from jaxopt_layers.matrix_atoms import nuclear_norm as nuclear_norm
+from jaxopt_layers.matrix_atoms import sigma_max as sigma_max
 
 # ---- norms and squares
 
@@ -63,17 +75,38 @@ def _quad_over_lin(x: Array, y: Array) -> Array:
 
 
 def norm1(x: ArrayLike, axis: int | None = None) -> Array:
-    """Sum of absolute values: of all entries, or along an axis."""
+    """Sum of absolute values: of all entries, or along an axis.
+
+    ```python
+    import jax.numpy as jnp, jaxopt_layers as jl
+
+    jl.norm1(jnp.array([1.0, -2.0]))  # 3
+    ```
+    """
     return jnp.sum(jnp.abs(_last(x, axis)), axis=-1)
 
 
 def norm2(x: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Array:
-    """Euclidean norm of all entries (of a matrix: Frobenius), or along an axis. Its gradient at 0 is 0."""
+    """Euclidean norm of all entries (of a matrix: Frobenius), or along an axis. Its gradient at 0 is 0.
+
+    ```python
+    import jax.numpy as jnp, jaxopt_layers as jl
+
+    jl.norm2(jnp.array([3.0, -4.0]))  # 5
+    ```
+    """
     return _norm2(_last(x, axis))
 
 
 def norm_inf(x: ArrayLike, axis: int | None = None) -> Array:
-    """Largest absolute value: of all entries, or along an axis."""
+    """Largest absolute value: of all entries, or along an axis.
+
+    ```python
+    import jax.numpy as jnp, jaxopt_layers as jl
+
+    jl.norm_inf(jnp.array([1.0, -2.0]))  # 2
+    ```
+    """
     return jnp.max(jnp.abs(_last(x, axis)), axis=-1)
 
 
@@ -81,6 +114,12 @@ def p_norm(x: ArrayLike, p: float = 2, axis: int | None = None) -> Array:
     """``sum(|x|^p)^(1/p)``: convex for p >= 1; concave for p < 1, p != 0, where x >= 0 is implied.
 
     **Raises:** TypeError if p isn't a Python number, ValueError for p = 0.
+
+    ```python
+    import jax.numpy as jnp, jaxopt_layers as jl
+
+    jl.p_norm(jnp.array([1.0, -2.0]), 3)  # 9^(1/3)
+    ```
     """
     p = _number("p_norm", "p", p)
     if p == 0:
@@ -95,7 +134,14 @@ def p_norm(x: ArrayLike, p: float = 2, axis: int | None = None) -> Array:
 
 
 def sum_squares(x: ArrayLike, axis: int | None = None) -> Array:
-    """Sum of squares: of all entries, or along an axis."""
+    """Sum of squares: of all entries, or along an axis.
+
+    ```python
+    import jax.numpy as jnp, jaxopt_layers as jl
+
+    jl.sum_squares(jnp.array([1.0, -2.0]))  # 5
+    ```
+    """
     return _sum_squares(_last(x, axis))
 
 
@@ -103,6 +149,12 @@ def quad_form(x: ArrayLike, P: ArrayLike) -> Array:
     """x'Px, with P a semidefinite constant, or a parameter as ``jl.psd(P)`` or ``F @ F.T``.
 
     **Raises:** ValueError if the shapes aren't (n,) and (n, n).
+
+    ```python
+    import jax.numpy as jnp, jaxopt_layers as jl
+
+    jl.quad_form(jnp.array([1.0, 2.0]), jnp.eye(2))  # 5
+    ```
     """
     x, P = _float(x), _matrix("quad_form", "P", P)
     if x.shape != P.shape[:1]:
@@ -111,88 +163,15 @@ def quad_form(x: ArrayLike, P: ArrayLike) -> Array:
 
 
 def quad_over_lin(x: ArrayLike, y: ArrayLike, axis: int | None = None) -> Array:
-    """``sum(x^2) / y``, convex in both, y > 0."""
+    """``sum(x^2) / y``, convex in both, y > 0.
+
+    ```python
+    import jax.numpy as jnp, jaxopt_layers as jl
+
+    jl.quad_over_lin(jnp.array([1.0, 3.0]), 2.0)  # 5
+    ```
+    """
     return _quad_over_lin(_last(x, axis), _float(y))
-
-
-# ---- elementwise
-
-
-@_atom
-def _huber(x: Array, M: Array) -> Array:
-    size = jnp.abs(x)
-    return jnp.where(size <= M, jnp.square(x), M * (2 * size - M))
-
-
-@_atom
-def _entropy(x: Array) -> Array:
-    positive = x > 0
-    value = -x * jnp.log(jnp.where(positive, x, 1))
-    return jnp.where(positive, value, jnp.where(x < 0, -jnp.inf, 0))
-
-
-@_atom
-def _relative_entropy(x: Array, y: Array) -> Array:
-    return _rel_entr(x, y)
-
-
-def _rel_entr(x: Array, y: Array) -> Array:
-    inside = (x > 0) & (y > 0)
-    value = x * jnp.log(jnp.where(inside, x, 1) / jnp.where(inside, y, 1))
-    return jnp.where(inside, value, jnp.where((x == 0) & (y >= 0), 0, jnp.inf))
-
-
-@_atom
-def _kl_div(x: Array, y: Array) -> Array:
-    return _rel_entr(x, y) - x + y
-
-
-@_atom
-def _logistic(x: Array) -> Array:
-    return jax.nn.softplus(x)
-
-
-@_atom
-def _inv_pos(x: Array) -> Array:
-    positive = x > 0
-    return jnp.where(positive, 1 / jnp.where(positive, x, 1), jnp.inf)
-
-
-def _pair(x: ArrayLike, y: ArrayLike) -> list[Array]:
-    x, y = _float(x), _float(y)
-    dtype = jnp.promote_types(x.dtype, y.dtype)
-    shape = np.broadcast_shapes(x.shape, y.shape)
-    return [jnp.broadcast_to(v.astype(dtype), shape) for v in (x, y)]
-
-
-def huber(x: ArrayLike, M: ArrayLike = 1.0) -> Array:
-    """Elementwise ``x^2`` where ``|x| <= M``, else ``2 M |x| - M^2``; M > 0 may be a parameter."""
-    return _huber(_float(x), _float(M))
-
-
-def entropy(x: ArrayLike) -> Array:
-    """Elementwise ``-x log x`` (concave)."""
-    return _entropy(_float(x))
-
-
-def relative_entropy(x: ArrayLike, y: ArrayLike) -> Array:
-    """Elementwise ``x log(x / y)``, convex in both."""
-    return _relative_entropy(*_pair(x, y))
-
-
-def kl_div(x: ArrayLike, y: ArrayLike) -> Array:
-    """Elementwise ``x log(x / y) - x + y``, convex in both and nonnegative."""
-    return _kl_div(*_pair(x, y))
-
-
-def logistic(x: ArrayLike) -> Array:
-    """Elementwise ``log(1 + exp(x))``."""
-    return _logistic(_float(x))
-
-
-def inv_pos(x: ArrayLike) -> Array:
-    """Elementwise ``1 / x`` for x > 0 (infinite elsewhere)."""
-    return _inv_pos(_float(x))
 
 
 # ---- of vectors
@@ -224,7 +203,14 @@ def _sum_largest(x: Array, k: Array) -> Array:
 
 
 def log_sum_exp(x: ArrayLike, axis: int | None = None) -> Array:
-    """``log(sum(exp(x)))``: of all entries, or along an axis."""
+    """``log(sum(exp(x)))``: of all entries, or along an axis.
+
+    ```python
+    import jax.numpy as jnp, jaxopt_layers as jl
+
+    jl.log_sum_exp(jnp.zeros(2))  # log 2
+    ```
+    """
     return _log_sum_exp(_last(x, axis))
 
 
@@ -232,6 +218,12 @@ def geo_mean(x: ArrayLike, p: Any = None) -> Array:
     """Geometric mean ``prod(x_i^(p_i / sum(p)))`` of x (n,) with weights p (n,) >= 0; equal ones if None.
 
     **Raises:** ValueError for weights that don't fit.
+
+    ```python
+    import jax.numpy as jnp, jaxopt_layers as jl
+
+    jl.geo_mean(jnp.array([1.0, 4.0]))  # 2
+    ```
     """
     x = _last(x, None)
     weights = np.ones(x.shape[0]) if p is None else np.asarray(p, float)
@@ -243,12 +235,26 @@ def geo_mean(x: ArrayLike, p: Any = None) -> Array:
 
 
 def harmonic_mean(x: ArrayLike) -> Array:
-    """``n / sum(1 / x)`` for x > 0 (concave)."""
+    """``n / sum(1 / x)`` for x > 0 (concave).
+
+    ```python
+    import jax.numpy as jnp, jaxopt_layers as jl
+
+    jl.harmonic_mean(jnp.array([1.0, 0.5]))  # 2/3
+    ```
+    """
     return _harmonic_mean(_last(x, None))
 
 
 def sum_largest(x: ArrayLike, k: float) -> Array:
-    """Sum of the k largest entries; k > 0 may be a fraction."""
+    """Sum of the k largest entries; k > 0 may be a fraction.
+
+    ```python
+    import jax.numpy as jnp, jaxopt_layers as jl
+
+    jl.sum_largest(jnp.array([1.0, 5.0, 3.0]), 2)  # 8
+    ```
+    """
     k = _number("sum_largest", "k", k)
     if k <= 0:
         raise ValueError(f"sum_largest: `k` must be positive; got {k:g}.")
@@ -257,7 +263,14 @@ def sum_largest(x: ArrayLike, k: float) -> Array:
 
 def total_variation(x: ArrayLike) -> Array:
     """Of a signal (n,) the sum of ``|x[i+1] - x[i]|``; of an image (m, n) the sum over pixels of the
-    Euclidean norm of the two differences (isotropic, as CVXPY's tv)."""
+    Euclidean norm of the two differences (isotropic, as CVXPY's tv).
+
+    ```python
+    import jax.numpy as jnp, jaxopt_layers as jl
+
+    jl.total_variation(jnp.array([0.0, 2.0, 1.0]))  # 3
+    ```
+    """
     x = _float(x)
     if x.ndim == 1:
         return norm1(jnp.diff(x))
@@ -266,78 +279,6 @@ def total_variation(x: ArrayLike) -> Array:
     down = x[1:, :-1] - x[:-1, :-1]
     right = x[:-1, 1:] - x[:-1, :-1]
     return jnp.sum(norm2(jnp.stack([down.reshape(-1), right.reshape(-1)], axis=1), axis=1))
-
-
-# ---- of matrices
-
-
-@_atom
-def _lambda_max(X: Array) -> Array:
-    return jnp.linalg.eigvalsh(X)[-1]
-
-
-@_atom
-def _lambda_min(X: Array) -> Array:
-    return jnp.linalg.eigvalsh(X)[0]
-
-
-@_atom
-def _nuclear_norm(X: Array) -> Array:
-    return jnp.sum(jnp.linalg.svd(X, compute_uv=False))
-
-
-@_atom
-def _sigma_max(X: Array) -> Array:
-    return jnp.max(jnp.linalg.svd(X, compute_uv=False))
-
-
-@_atom
-def _log_det(X: Array) -> Array:
-    values = jnp.linalg.eigvalsh(X)
-    inside = values[0] > 0
-    return jnp.where(inside, jnp.sum(jnp.log(jnp.where(inside, values, 1))), -jnp.inf)
-
-
-@_atom
-def _matrix_frac(X: Array, P: Array) -> Array:
-    values, vectors = jnp.linalg.eigh(P)
-    rotated = vectors.T @ X.reshape(P.shape[0], -1)
-    return jnp.sum(jnp.square(rotated) / values[:, None])
-
-
-def lambda_max(X: ArrayLike) -> Array:
-    """Largest eigenvalue of a symmetric matrix; in a problem X must be, or becomes, symmetric."""
-    return _lambda_max(_matrix("lambda_max", "X", X))
-
-
-def lambda_min(X: ArrayLike) -> Array:
-    """Smallest eigenvalue of a symmetric matrix (concave)."""
-    return _lambda_min(_matrix("lambda_min", "X", X))
-
-
-def nuclear_norm(X: ArrayLike) -> Array:
-    """Sum of the singular values."""
-    return _nuclear_norm(_matrix("nuclear_norm", "X", X, square=False))
-
-
-def sigma_max(X: ArrayLike) -> Array:
-    """Largest singular value."""
-    return _sigma_max(_matrix("sigma_max", "X", X, square=False))
-
-
-def log_det(X: ArrayLike) -> Array:
-    """Logarithm of the determinant of a positive definite matrix (concave)."""
-    return _log_det(_matrix("log_det", "X", X))
-
-
-def matrix_frac(X: ArrayLike, P: ArrayLike) -> Array:
-    """``trace(X' inverse(P) X)``, convex in both, for X (n,) or (n, k) and P positive definite."""
-    X, P = _float(X), _matrix("matrix_frac", "P", P)
-    if X.ndim not in (1, 2) or X.shape[0] != P.shape[0]:
-        raise ValueError(
-            f"matrix_frac: `X` must have {P.shape[0]} rows, as P has; got shape {X.shape}."
-        )
-    return _matrix_frac(X, P)
 
 
 def perspective(f: Callable[..., Array], s: ArrayLike, *x: ArrayLike) -> Array:

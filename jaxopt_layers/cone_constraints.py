@@ -47,7 +47,14 @@ def nonneg(p: ArrayLike) -> Array:
 
 
 def nonpos(p: ArrayLike) -> Array:
-    """The parameter p, declared to be <= 0; see [`nonneg`][]."""
+    """The parameter p, declared to be <= 0; see [`nonneg`][].
+
+    ```python
+    import jaxopt_layers as jl
+
+    jl.nonpos(-2.0)  # -2, known to be <= 0
+    ```
+    """
     return _nonpos(_float(p))
 
 
@@ -55,6 +62,12 @@ def psd(p: ArrayLike) -> Array:
     """The parameter p (n, n), declared symmetric positive semidefinite; see [`nonneg`][].
 
     **Raises:** ValueError if it isn't a square matrix.
+
+    ```python
+    import jax.numpy as jnp, jaxopt_layers as jl
+
+    jl.psd(jnp.eye(2))  # the same, known to be semidefinite
+    ```
     """
     return _psd(_matrix("psd", "p", p))
 
@@ -84,7 +97,14 @@ def _power_cone(x: Array, y: Array, z: Array, a: Array) -> Array:
 
 
 def second_order(t: ArrayLike, x: ArrayLike) -> Array:
-    """The constraint ``|x| <= t``: t a scalar and x of any shape, or t (k,) and x (k, d), row by row."""
+    """The constraint ``|x| <= t``: t a scalar and x of any shape, or t (k,) and x (k, d), row by row.
+
+    ```python
+    import jax.numpy as jnp, jaxopt_layers as jl
+
+    jl.second_order(5.0, jnp.array([3.0, 4.0]))  # True
+    ```
+    """
     t, x = _float(t), _float(x)
     x = x.reshape(-1) if t.ndim == 0 else x
     if x.shape[:-1] != t.shape:
@@ -95,7 +115,14 @@ def second_order(t: ArrayLike, x: ArrayLike) -> Array:
 
 
 def positive_semidefinite(X: ArrayLike) -> Array:
-    """The constraint that the symmetric part of X (n, n), or of each of X (k, n, n), is semidefinite."""
+    """The constraint that the symmetric part of X (n, n), or of each of X (k, n, n), is semidefinite.
+
+    ```python
+    import jax.numpy as jnp, jaxopt_layers as jl
+
+    jl.positive_semidefinite(jnp.eye(2))  # True
+    ```
+    """
     X = _float(X)
     if X.ndim < 2 or X.shape[-1] != X.shape[-2]:
         raise ValueError(f"positive_semidefinite: `X` must be square; got shape {X.shape}.")
@@ -103,13 +130,27 @@ def positive_semidefinite(X: ArrayLike) -> Array:
 
 
 def exponential(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Array:
-    """The constraint ``y exp(x / y) <= z, y > 0`` (closed), elementwise."""
+    """The constraint ``y exp(x / y) <= z, y > 0`` (closed), elementwise.
+
+    ```python
+    import jaxopt_layers as jl
+
+    jl.exponential(0.0, 1.0, 2.0)  # True
+    ```
+    """
     shape = np.broadcast_shapes(np.shape(x), np.shape(y), np.shape(z))
     return _exponential_cone(*(jnp.broadcast_to(_float(v), shape) for v in (x, y, z)))
 
 
 def power(x: ArrayLike, y: ArrayLike, z: ArrayLike, a: float) -> Array:
-    """The constraint ``x^a y^(1-a) >= |z|, x, y >= 0``, elementwise, a in (0, 1) a Python number."""
+    """The constraint ``x^a y^(1-a) >= |z|, x, y >= 0``, elementwise, a in (0, 1) a Python number.
+
+    ```python
+    import jaxopt_layers as jl
+
+    jl.power(1.0, 4.0, 2.0, 0.5)  # True
+    ```
+    """
     a = _number("power", "a", a)
     if not 0 < a < 1:
         raise ValueError(f"power: `a` must lie between 0 and 1; got {a:g}.")

@@ -126,6 +126,7 @@ def test_derivatives_against_central_differences(rng, case):
     assert inner(cotangent, forward) == pytest.approx(inner(reverse, direction), rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["equalities", "both"])
 def test_forms_agree(rng, case):
     theta = theta_of(case)
@@ -167,6 +168,7 @@ def test_softmax_closed_form(rng):
         )
 
 
+@pytest.mark.slow
 def test_quadratic_program_by_barrier_and_by_solve_qp(rng):
     n, m = 6, 5
     root = normal(n, n)
@@ -197,6 +199,7 @@ def test_quadratic_program_by_barrier_and_by_solve_qp(rng):
         np.testing.assert_allclose(a, b, rtol=0, atol=F64.gradient)
 
 
+@pytest.mark.slow
 def test_logistic_regression_by_exponential_cones(rng):
     """The same classifier as a cone program: log(1 + e^u) <= t as e^(u - t) + e^-t <= 1."""
     k, d, penalty = 6, 2, 0.5

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.helpers import convex_names as jl
+import jaxopt_layers as jl
 from tests.helpers import convex_problems as problems
 from tests.helpers.jax_expressions import EXPRESSIONS, PARAMETERS, POINT
 

@@ -164,6 +164,33 @@ def test_an_equality_that_contradicts(case):
         assert infeasibility_violation(program, case.cones, np.asarray(y)) < 1e-7
 
 
+@pytest.mark.parametrize("case", [CASES["nonnegative"], CASES["few"]], ids=lambda case: case.name)
+def test_inequalities_that_contradict(case):
+    """a'x <= b and a'x >= b + 1/2: the certificate is zero on the rows of every other cone."""
+    programs = []
+    for program in known_results(case).programs:
+        A, b = program["A"].copy(), program["b"].copy()
+        A[2], b[2] = -A[1], -b[1] - 0.5
+        programs.append(program | {"A": A, "b": b})
+    results = run(case, programs)
+    np.testing.assert_array_equal(results.solution.status, Status.PRIMAL_INFEASIBLE)
+    for program, y in zip(programs, results.solution.y, strict=True):
+        assert infeasibility_violation(program, case.cones, np.asarray(y)) < 1e-7
+
+
+@products
+def test_a_variable_that_falls_for_ever(case):
+    """One in no constraint and without curvature: the ray is zero on the rows of every cone."""
+    programs = []
+    for program in known_results(case).programs:
+        A, P, c = (program[name].copy() for name in ("A", "P", "c"))
+        A[:, 0], P[0], P[:, 0], c[0] = 0, 0, 0, 1
+        b = program["b"] - program["A"][:, 0] * known_results(case).known[len(programs)]["x"][0]
+        programs.append(program | {"A": A, "P": P, "c": c, "b": b})
+    results = run(case, programs)
+    np.testing.assert_array_equal(results.solution.status, Status.DUAL_INFEASIBLE)
+
+
 # --- small and empty -------------------------------------------------------------------------
 
 

@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxopt_layers
-from tests.helpers import convex_names as jl
+import jaxopt_layers as jl
 
-Status = jaxopt_layers.Status
+Status = jl.Status
 
 
 def total_variation(x, y, weight):

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxopt_layers as jl
 from jaxopt_layers.dpp.program import build
-from tests.helpers import convex_names as jl
 from tests.helpers import convex_problems as problems
 from tests.helpers.convex_expressions import table
 
@@ -191,11 +191,12 @@ def test_helpers_lines_are_quoted():
         layer()
 
 
-def test_explain():
+def test_explain(capsys):
     def portfolio(w, mean, risk):
         return jl.maximize(mean @ w - jl.nonneg(risk) * jl.sum_squares(w), [jnp.sum(w) == 1])
 
-    text = jl.explain(portfolio, parameters={"mean": np.ones(4), "risk": 1.0}, w=(4,))
+    text = jl.explain(portfolio, w=(4,), mean=np.ones(4), risk=1.0)
+    assert capsys.readouterr().out == text + "\n"
     assert (
         text
         == """\

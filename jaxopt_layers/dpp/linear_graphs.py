@@ -15,9 +15,9 @@ from jaxopt_layers.dpp.expression import Expression
 
 
 def rearrange(graph: Any, e: Expression, *arguments: Affine) -> Affine:
-    whole = concatenate(list(arguments)) if len(arguments) > 1 else arguments[0].reshape(-1)
+    whole = concatenate(list(arguments))
     index = e.attributes.get("index")
-    return whole.reshape(*e.shape) if index is None else whole.take(index)
+    return whole.take(np.arange(e.size).reshape(e.shape) if index is None else index)
 
 
 def linear_map(graph: Any, e: Expression, x: Affine) -> Affine:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.helpers import convex_names as jl
+import jaxopt_layers as jl
 
 C = np.array([[1.0, -0.5, 0.3], [0.2, 2.0, -1.0]])
 POSITIVE = np.array([0.5, 1.5, 1.0])

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import jaxopt_layers as jl
 from jaxopt_layers.convex_layer import trace
 from jaxopt_layers.dpp.check import Traced, check
 from jaxopt_layers.dpp.program import Program, build
-from tests.helpers import convex_names as jl
 from tests.helpers.cone_oracles import clarabel_cone
 
 PARAMETERS: dict[str, Any] = {

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.helpers import convex_names as jl
+import jaxopt_layers as jl
 
 _rng = np.random.default_rng(0)
 POINT = {
