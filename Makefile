@@ -12,10 +12,10 @@ demo: $(VENV)/installed-examples
 
 # Lint, types, and every test that takes seconds; then those that take longer.
 test: lint
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(VENV)/installed-test
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest -m slow -n 2 --dist loadfile
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
