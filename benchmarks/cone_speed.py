@@ -6,6 +6,7 @@ less the median of the others), the best and median milliseconds of the forward 
 and adjoint together (in all of A, b and c), the largest relative residual of the optimality
 conditions, the error of x against Clarabel (good to about 1e-6), the error of the gradient against central
 differences of Clarabel (good to about 1e-4), and how many times as long as ours a peer takes.
+OpenBLAS is kept to one thread for all: its own threads get in the way of everyone's.
 
     python benchmarks/cone_speed.py --output cone_speed.json
     python benchmarks/cone_speed.py --problems portfolio entropy --peers diffcp_clarabel
@@ -113,7 +114,7 @@ def run_peer(
     command += ["--peer", name, "--problem", family.name, "--result", str(target)]
     for key in ("seed", "tolerance", "repeats", "budget"):
         command += [f"--{key}", str(getattr(options, key))]
-    env = {"JAX_PLATFORMS": "cpu"}
+    env = {"JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1"}
     if name == cone.OURS:  # so that it runs from a checkout that is not installed
         root = str(Path(__file__).resolve().parent.parent)
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))

@@ -152,12 +152,13 @@ def test_a_row_that_says_the_same_twice(case):
 
 @every_case
 def test_an_equality_that_contradicts(case):
-    """0'x = 1 is infeasible, whatever stands around it."""
-    programs = []
-    for program in known_results(case).programs:
+    """0'x = 1 is infeasible, whatever stands around it; the dual is feasible as it was."""
+    programs, known = [], known_results(case).known
+    for program, solution in zip(known_results(case).programs, known, strict=True):
         A, b = program["A"].copy(), program["b"].copy()
         A[0], b[0] = 0, 1
-        programs.append(program | {"A": A, "b": b})
+        c = program["c"] + program["A"][0] * solution["y"][0]
+        programs.append(program | {"A": A, "b": b, "c": c})
     results = run(case, programs)
     np.testing.assert_array_equal(results.solution.status, Status.PRIMAL_INFEASIBLE)
     for program, y in zip(programs, results.solution.y, strict=True):

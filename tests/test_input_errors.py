@@ -74,7 +74,7 @@ TYPES = [
     ("q absent", {"q": None}, ["`q`", "required"]),
     ("Q a string", {"Q": "identity"}, ["`Q`", "str"]),
     ("Q ragged", {"Q": [[1.0, 0.0], [1.0]]}, ["`Q`"]),
-    ("Q sparse", {"Q": sparse.eye(N)}, ["`Q`", "dense"]),
+    ("Q sparse", {"Q": sparse.eye(N)}, ["`Q`", "SparseMatrix"]),
     ("q complex", {"q": np.ones(N, complex)}, ["`q`", "complex128"]),
     ("q of booleans", {"q": np.ones(N, bool)}, ["`q`", "bool"]),
     ("q of objects", {"q": np.array([None] * N)}, ["`q`", "object"]),

@@ -35,8 +35,6 @@ def max_step(cone, s, z, ds, dz):
     return cone.max_step(None, s, z, ds, dz)  # the step needs no scaling
 
 
-
-
 @cache
 def in_full(cone, method):
     """Values, U by `unrotate` and U by `rotate` from the arguments of a method that gives a spectrum."""

@@ -16,7 +16,7 @@ from jaxopt_layers.cones import Product
 from jaxopt_layers.ipm.state import Iterate
 
 _RATIO = 0.88
-_LENGTHS = 48
+_LENGTHS = 24
 # Largest distance to the central path of one cone: barrier + degree log(mu), which is zero on it.
 _NEIGHBOURHOOD = 3.0
 
@@ -35,7 +35,7 @@ def _first(
     cone: Product, iterate: Iterate, direction: Iterate, longest: Array, limit: float
 ) -> Array:
     longest = jnp.minimum(longest, 1)
-    powers = np.arange(_LENGTHS) * (1 + np.arange(_LENGTHS) / _LENGTHS)  # fine first, down to 1e-6
+    powers = np.arange(_LENGTHS) * (1 + np.arange(_LENGTHS) / 10)  # fine first, down to 6e-5
     lengths = longest * jnp.asarray(_RATIO**powers, longest.dtype)
 
     def admissible(length: Array) -> Array:

@@ -90,12 +90,15 @@ def newton(data: Data, cones: jl.Cones, start: Solution) -> Solution:
     complementary pairs. The conditions are sufficient: the result is checked against them.
     """
     residual, point, u = conditions(data, cones, start)
-    for _ in range(3):
-        slope = geometry.jacobian(residual, u)
+    with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(3):
-            u = u - np.linalg.solve(slope, residual(u))
-        if np.max(np.abs(residual(u))) < 1e-13 * (1 + np.max(np.abs(u))):
-            break
+            slope = geometry.jacobian(residual, u)
+            for _ in range(3):
+                u = u - np.linalg.solve(slope, residual(u))
+            if np.max(np.abs(residual(u))) < 1e-13 * (1 + np.max(np.abs(u))):
+                break
+    if not np.max(np.abs(residual(u))) < 1e-9 * (1 + np.max(np.abs(u))):
+        raise RuntimeError("Newton's method did not converge")
     x, y, s = point(u)
     value = 0.5 * x @ quadratic_product(data.get("P"), x) + data["c"] @ x
     solution = {"x": x, "y": y, "s": s, "objective": value, "dual_objective": value}
