@@ -17,8 +17,8 @@ from jax.experimental.sparse import BCOO
 class Pattern:
     """The places of a matrix's entries, by rows; hashable, and equal by content."""
 
-    def __init__(self, shape: tuple[int, int], rows: Any, columns: Any):
-        self.shape = (int(shape[0]), int(shape[1]))
+    def __init__(self, shape: tuple[int, ...], rows: Any, columns: Any):
+        self.shape: tuple[int, int] = (int(shape[0]), int(shape[1]))
         self.rows = np.asarray(rows, np.int32)
         self.columns = np.asarray(columns, np.int32)
         self._key = (self.shape, self.rows.tobytes(), self.columns.tobytes())
