@@ -103,7 +103,7 @@ class AffineSolverAffine:
         minimize    1/2 x'P(theta)x + c(theta)'x + constant(theta)
         subject to  A(theta) x + s = b(theta),  s in K
 
-    Make it with [`AffineSolverAffine.from_coo`][]. It holds static NumPy arrays only: close over it or
+    Make it with `AffineSolverAffine.from_coo`. It holds static NumPy arrays only: close over it or
     pass it as a static argument (it is hashable by identity); it deep-copies and pickles.
     """
 

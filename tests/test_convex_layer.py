@@ -34,6 +34,7 @@ def central_difference(function, at, direction, step=1e-5):
     return (function(at + step * direction) - function(at - step * direction)) / (2 * step)
 
 
+@pytest.mark.slow
 def test_denoising_in_every_transformation(denoise, noisy):
     def loss(weight, y):
         return jnp.sum(denoise(y=y, weight=weight).variables["x"] ** 3)
@@ -70,6 +71,7 @@ def test_new_values_do_not_compile(denoise, noisy):
     assert [compiled._cache_size() for compiled in programs] == before
 
 
+@pytest.mark.slow
 def test_portfolio_has_cvxpys_values_and_duals(rng):
     cp = pytest.importorskip("cvxpy")
     mean, factors = rng.normal(size=6), rng.normal(size=(3, 6))
