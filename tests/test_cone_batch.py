@@ -133,6 +133,7 @@ def test_a_member_is_the_problem_itself():
     assert_same(got, expected, {name: value[2] for name, value in summed(results).items()})
 
 
+@pytest.mark.slow
 def test_shared_matrices_give_what_copies_give():
     """A and P by `in_axes` None; their gradients are the sums over the batch."""
     programs = [dict(program) for program in known_results(FEW).programs]
