@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import jax
-import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import pytest
 import jaxopt_layers as jl
 from jaxopt_layers import Status
 from jaxopt_layers.argmin import argmin
+from tests.helpers.compilations import compilations
 from tests.helpers.tolerances import F32, F64
 
 EXACT = jl.Settings(tolerance=1e-13)
@@ -434,22 +434,14 @@ def test_what_the_functions_close_over_is_differentiated():
 def test_compilations():
     """Without `jax.jit`, too, a second call compiles nothing, and a changed closure is seen."""
     center = {"now": np.array([1.0, 2.0])}
-    compiled = []
 
     def objective(x, weight):
         return jnp.sum(weight * (x - center["now"]) ** 2)
 
-    def record(event, duration, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(duration)
-
     argmin(objective, np.zeros(2), np.ones(2))
-    jax.monitoring.register_event_duration_secs_listener(record)
-    try:
+    with compilations() as compiled:
         center["now"] = np.array([3.0, 4.0])
         second = argmin(objective, np.zeros(2), np.full(2, 2.0))
-    finally:
-        jax.monitoring.unregister_event_duration_listener(record)
     assert not compiled
     np.testing.assert_allclose(second.x, [3, 4])
 

@@ -1,39 +1,16 @@
 """A second call with new data of the same shapes compiles nothing."""
 
 import time
-from contextlib import contextmanager
 
 import jax
-import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxopt_layers as jl
 from jaxopt_layers import Status
+from tests.helpers.compilations import compilations
 from tests.helpers.problems import random_qp, stack
-
-_COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
-_durations = []
-
-
-@pytest.fixture(scope="module", autouse=True)
-def listener():
-    def record(event, duration, **_):
-        if event == _COMPILE_EVENT:
-            _durations.append(duration)
-
-    jax.monitoring.register_event_duration_secs_listener(record)
-    yield
-    jax.monitoring.unregister_event_duration_listener(record)
-
-
-@contextmanager
-def compilations():
-    """The compilations within the block, as a list of seconds that is filled as it goes."""
-    start, found = len(_durations), []
-    yield found
-    found.extend(_durations[start:])
 
 
 def single(seed):

@@ -1,16 +1,15 @@
 """Wrong input to `solve_cone` is an error that names the argument, before anything is compiled."""
 
-from contextlib import contextmanager
 from dataclasses import replace
 
 import jax
-import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import sparse
 
 import jaxopt_layers as jl
+from tests.helpers.compilations import nothing_compiled
 
 N, M = 3, 5
 CONES = jl.Cones(zero=1, nonnegative=1, second_order=(3,))
@@ -99,29 +98,6 @@ VALUES = [
 ]
 KINDS = ((SHAPES, ValueError), (TYPES, TypeError), (VALUES, ValueError))
 MISTAKES = [(error, *case) for table, error in KINDS for case in table]
-
-# Putting an argument on the device is a program of its own, made once per shape.
-TRANSFERS = {"jit(stage)", "jit(convert_element_type)", "jit(broadcast_in_dim)"}
-_compiled = []
-
-
-def _record(event, duration, fun_name="", **_):
-    if event == "/jax/core/compile/backend_compile_duration" and fun_name not in TRANSFERS:
-        _compiled.append(fun_name)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def listener():
-    jax.monitoring.register_event_duration_secs_listener(_record)
-    yield
-    jax.monitoring.unregister_event_duration_listener(_record)
-
-
-@contextmanager
-def nothing_compiled():
-    _compiled.clear()
-    yield
-    assert not _compiled
 
 
 def call(arguments):

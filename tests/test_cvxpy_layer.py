@@ -12,13 +12,13 @@ from typing import Any
 
 import cvxpy as cp
 import jax
-import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxopt_layers as jl
 from jaxopt_layers.cvxpy_layer import CvxpyLayer, CvxpySolution, with_settings
+from tests.helpers.compilations import compilations
 from tests.helpers.cvxpy_problems import CASES, Case
 
 SLOW = ("second_order", "exponential", "semidefinite", "power", "geometric")
@@ -133,18 +133,9 @@ def test_new_values_do_not_compile():
     case, _ = _layer("quadratic_form")
     layer = CvxpyLayer(case.problem, case.parameters, case.variables)
     layer(*case.values)
-    compiled: list[str] = []
-
-    def record(event: str, duration: float, **_: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(event)
-
     moved = [1.1 * value for value in case.values]
-    jax.monitoring.register_event_duration_secs_listener(record)
-    try:
+    with compilations() as compiled:
         layer(*moved)
-    finally:
-        jax.monitoring.unregister_event_duration_listener(record)
     assert not compiled
 
 

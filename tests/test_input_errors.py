@@ -1,15 +1,13 @@
 """Wrong input is an error that names the argument, before anything is compiled."""
 
-from contextlib import contextmanager
-
 import jax
-import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import sparse
 
 import jaxopt_layers as jl
+from tests.helpers.compilations import nothing_compiled
 
 N, P, M = 3, 2, 4
 GOOD = {
@@ -114,29 +112,6 @@ SETTINGS = [
     (jl.Derivative, {"smoothing": -1e-3}, ValueError),
     (jl.Derivative, {"modes": "forward"}, TypeError),
 ]
-
-# Putting an argument on the device is a program of its own, made once per shape.
-TRANSFERS = {"jit(stage)", "jit(convert_element_type)", "jit(broadcast_in_dim)"}
-_compiled = []
-
-
-def _record(event, duration, fun_name="", **_):
-    if event == "/jax/core/compile/backend_compile_duration" and fun_name not in TRANSFERS:
-        _compiled.append(fun_name)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def listener():
-    jax.monitoring.register_event_duration_secs_listener(_record)
-    yield
-    jax.monitoring.unregister_event_duration_listener(_record)
-
-
-@contextmanager
-def nothing_compiled():
-    _compiled.clear()
-    yield
-    assert not _compiled
 
 
 def call(arguments):
