@@ -19,20 +19,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import machine
 from cone_accuracy import Reference, residual
 from cone_problems import FAMILIES, ConeBatch, Family, find_family, make_batch
+from peer_process import python_for, run_worker
 from peers import cone
-from process import Child
 from speed_table import shape_table, summary_table
 
 RECORDED = ("tolerance", "repeats", "budget", "timeout", "seed", "ratio")
@@ -109,47 +106,17 @@ def run_peer(
     name: str, family: Family, folder: Path, options: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the worker left behind, however it ended."""
-    target = folder / name
-    command = [python_for(name, options), str(Path(__file__).with_name("cone_worker.py"))]
-    command += ["--peer", name, "--problem", family.name, "--result", str(target)]
-    for key in ("seed", "tolerance", "repeats", "budget"):
-        command += [f"--{key}", str(getattr(options, key))]
-    env = {"JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1"}
-    if name == cone.OURS:  # so that it runs from a checkout that is not installed
-        root = str(Path(__file__).resolve().parent.parent)
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    child = Child.start(command, folder / f"{name}.log", options.timeout, env)
-    outcome = child.wait()
-    record: dict[str, Any] = {"peer": name, "shape": family.name, "stage": "start"}
-    if target.with_suffix(".json").exists():
-        record = json.loads(target.with_suffix(".json").read_text())
-    if outcome == "done" and "error" in record:
-        outcome = record["error"].split(":")[0]
-    elif outcome.startswith("exit"):
-        record["error"] = child.last_words()
-        outcome = f"failed ({record['stage']})"
-    elif outcome == "timeout":
-        outcome = f"timeout ({record['stage']})"
-    record["outcome"] = outcome
-    try:
-        with np.load(target.with_suffix(".npz")) as saved:
-            return record, dict(saved)
-    except (OSError, ValueError, EOFError):  # killed before or while it wrote
-        return record, {}
-
-
-def python_for(name: str, options: argparse.Namespace) -> str:
-    """Our own always runs here; a peer where the options say."""
-    default = sys.executable
-    if name == cone.OURS:
-        return default
-    for given in options.peers_python:
-        peer, separator, path = given.partition("=")
-        if not separator:
-            default = given
-        elif peer == name:
-            return path
-    return default
+    keys = ("seed", "tolerance", "repeats", "budget")
+    return run_worker(
+        "cone_worker.py",
+        name,
+        ("problem", family.name),
+        [(key, getattr(options, key)) for key in keys],
+        folder,
+        python_for(name, options.peers_python),
+        options.timeout,
+        {"JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1"},
+    )
 
 
 if __name__ == "__main__":

@@ -6,16 +6,12 @@ What is known is written after each stage, so that a process that is killed leav
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import json
 import time
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from cone_problems import find_family, make_batch
 from measure import time_calls
+from peer_process import WorkerFiles
 from peers import cone
 from peers.interface import Unsupported
 
@@ -30,16 +26,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--budget", type=float, default=1.5)
     arguments = parser.parse_args()
-    record: dict[str, Any] = {"peer": arguments.peer, "shape": arguments.problem}
-    arrays: dict[str, Any] = {}
-
-    def save(stage: str) -> None:
-        record["stage"] = stage  # the one that comes next, or "done"
-        np.savez(arguments.result.with_suffix(".npz"), **arrays)
-        part = arguments.result.with_suffix(".part")
-        part.write_text(json.dumps(record))
-        part.replace(arguments.result.with_suffix(".json"))
-
+    files = WorkerFiles(arguments.peer, arguments.problem, arguments.result)
+    record, arrays, save = files.record, files.arrays, files.save
     save("import")
     entry = cone.PEERS[arguments.peer]
     try:
@@ -48,7 +36,7 @@ def main() -> None:
         record["error"] = f"not installed: {error}"
         save("import")
         return
-    record["versions"] = {name: _version(name) for name in entry.distributions}
+    files.add_versions(entry.distributions)
     save("prepare")
 
     batch = make_batch(find_family(arguments.problem), arguments.seed)
@@ -60,21 +48,14 @@ def main() -> None:
         timing, result = time_calls(runner.forward, arguments.repeats, arguments.budget)
         record["forward"] = timing.record()
         record["iterations"] = runner.iterations(result)
-        arrays |= dict(zip("xys", runner.solution(result), strict=True))
+        arrays.update(zip("xys", runner.solution(result), strict=True))
         save("backward")
         timing, result = time_calls(runner.forward_backward, arguments.repeats, arguments.budget)
         record["forward_backward"] = timing.record()
-        arrays |= {f"d{name}": value for name, value in runner.gradients(result).items()}
+        arrays.update({f"d{name}": value for name, value in runner.gradients(result).items()})
     except Unsupported as error:
         record["unsupported"] = str(error)
     save("done")
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ import numpy as np
 import machine
 import peers
 from accuracy import gradient_error, kkt_residual, reference_gradients
+from peer_process import python_for, run_worker
 from problems import SHAPES, Batch, Shape, find_shape, make_batch
-from process import Child
 from speed_table import shape_table, summary_table
 
 RECORDED = ("device", "dtype", "tolerance", "repeats", "budget", "timeout", "seed", "ratio")
@@ -109,49 +109,18 @@ def run_peer(
     name: str, shape: Shape, folder: Path, options: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the worker left behind, however it ended."""
-    target = folder / name
-    command = [python_for(name, options), str(Path(__file__).with_name("worker.py"))]
-    command += ["--peer", name, "--shape", shape.name, "--result", str(target)]
-    for key in ("seed", "dtype", "device", "tolerance", "repeats", "budget"):
-        command += [f"--{key}", str(getattr(options, key))]
     gpu = os.environ.get("JAX_PLATFORMS", "cuda")  # a user with another kind can name it there
-    env = {"JAX_PLATFORMS": "cpu" if options.device == "cpu" else gpu}
-    if name == peers.OURS:  # so that it runs from a checkout that is not installed
-        root = str(Path(__file__).resolve().parent.parent)
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    child = Child.start(command, folder / f"{name}.log", options.timeout, env)
-    outcome = child.wait()
-    record: dict[str, Any] = {"peer": name, "shape": shape.name, "stage": "start"}
-    if target.with_suffix(".json").exists():
-        record = json.loads(target.with_suffix(".json").read_text())
-    if outcome == "done" and "error" in record:
-        outcome = record["error"].split(":")[0]
-    elif outcome.startswith("exit"):
-        record["error"] = child.last_words()
-        outcome = f"failed ({record['stage']})"
-    elif outcome == "timeout":
-        outcome = f"timeout ({record['stage']})"
-    record["outcome"] = outcome
-    archive = target.with_suffix(".npz")
-    try:
-        with np.load(archive) as saved:
-            return record, dict(saved)
-    except (OSError, ValueError, EOFError):  # killed before or while it wrote
-        return record, {}
-
-
-def python_for(name: str, options: argparse.Namespace) -> str:
-    """Our own always runs here; a peer where the options say."""
-    default = sys.executable
-    if name == peers.OURS:
-        return default
-    for given in options.peer_python:
-        peer, separator, path = given.partition("=")
-        if not separator:
-            default = given
-        elif peer == name:
-            return path
-    return default
+    keys = ("seed", "dtype", "device", "tolerance", "repeats", "budget")
+    return run_worker(
+        "worker.py",
+        name,
+        ("shape", shape.name),
+        [(key, getattr(options, key)) for key in keys],
+        folder,
+        python_for(name, options.peer_python),
+        options.timeout,
+        {"JAX_PLATFORMS": "cpu" if options.device == "cpu" else gpu},
+    )
 
 
 def add_accuracy(batch: Batch, records: list[dict[str, Any]], arrays: list[dict[str, Any]]) -> None:

@@ -8,16 +8,12 @@ each stage, so that a process that is killed leaves what it had.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import json
 import time
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 import peers
 from measure import time_calls
+from peer_process import WorkerFiles
 from peers.interface import Unsupported
 from problems import find_shape, make_batch
 
@@ -35,16 +31,8 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=1.5)
     arguments = parser.parse_args()
 
-    record: dict[str, Any] = {"peer": arguments.peer, "shape": arguments.shape, "stage": "import"}
-    arrays: dict[str, Any] = {}
-
-    def save(stage: str) -> None:
-        record["stage"] = stage  # the one that comes next, or "done"
-        np.savez(arguments.result.with_suffix(".npz"), **arrays)
-        part = arguments.result.with_suffix(".part")
-        part.write_text(json.dumps(record))
-        part.replace(arguments.result.with_suffix(".json"))
-
+    files = WorkerFiles(arguments.peer, arguments.shape, arguments.result)
+    record, arrays, save = files.record, files.arrays, files.save
     save("import")
     entry = peers.PEERS[arguments.peer]
     try:
@@ -53,7 +41,7 @@ def main() -> None:
         record["error"] = f"not installed: {error}"
         save("import")
         return
-    record["versions"] = {name: _version(name) for name in entry.distributions}
+    files.add_versions(entry.distributions)
     save("prepare")
 
     batch = make_batch(find_shape(arguments.shape), arguments.seed, arguments.dtype)
@@ -75,13 +63,6 @@ def main() -> None:
     except Unsupported as error:
         record["unsupported"] = str(error)
     save("done")
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":

@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, field
-from typing import Any
 
+from .. import OURS, Entry
 from .interface import ConePeer
 
 __all__ = ["OURS", "PEERS", "ConePeer", "load"]
-
-OURS = "jaxopt_layers"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Where a peer's class is, what it is built with, and whose versions are recorded."""
-
-    module: str
-    distributions: tuple[str, ...]
-    settings: dict[str, Any] = field(default_factory=dict)
-
 
 PEERS = {
     OURS: Entry("ours", ("jaxopt-layers", "jax", "jaxlib")),
