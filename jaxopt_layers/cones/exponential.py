@@ -45,36 +45,29 @@ PROJECTION = Projection(project_exponential, spectrum_exponential, project_produ
 OMEGA_ITERATIONS = 4
 
 
+class _ExponentialFunctions:
+    """What the cone and its dual are both described by: the functions of the primal one."""
+
+    @property
+    def functions(self) -> Barrier:
+        return BARRIER
+
+    @property
+    def projection(self) -> Projection:
+        return PROJECTION
+
+    def unit(self, dtype: DTypeLike) -> Array:
+        return jnp.array(UNIT, dtype)
+
+
 @dataclass(frozen=True)
-class Exponential(PrimalCone):
+class Exponential(_ExponentialFunctions, PrimalCone):
     """One triple ``y exp(x / y) <= z``."""
 
-    @property
-    def functions(self) -> Barrier:
-        return BARRIER
-
-    @property
-    def projection(self) -> Projection:
-        return PROJECTION
-
-    def unit(self, dtype: DTypeLike) -> Array:
-        return jnp.array(UNIT, dtype)
-
 
 @dataclass(frozen=True)
-class DualExponential(DualCone):
+class DualExponential(_ExponentialFunctions, DualCone):
     """One triple ``-u exp(v / u) <= e w``."""
-
-    @property
-    def functions(self) -> Barrier:
-        return BARRIER
-
-    @property
-    def projection(self) -> Projection:
-        return PROJECTION
-
-    def unit(self, dtype: DTypeLike) -> Array:
-        return jnp.array(UNIT, dtype)
 
 
 def interior(s: Array) -> Array:

@@ -42,8 +42,8 @@ GRADIENT_ITERATIONS = 5
 
 
 @dataclass(frozen=True)
-class Power(PrimalCone):
-    """One triple ``x^a y^(1-a) >= |z|``."""
+class _PowerFunctions:
+    """What the cone and its dual are both described by: the functions of the primal one."""
 
     exponent: float
 
@@ -60,21 +60,13 @@ class Power(PrimalCone):
 
 
 @dataclass(frozen=True)
-class DualPower(DualCone):
+class Power(_PowerFunctions, PrimalCone):
+    """One triple ``x^a y^(1-a) >= |z|``."""
+
+
+@dataclass(frozen=True)
+class DualPower(_PowerFunctions, DualCone):
     """One triple ``(u/a)^a (v/(1-a))^(1-a) >= |w|``."""
-
-    exponent: float
-
-    @property
-    def functions(self) -> Barrier:
-        return power_barrier(self.exponent)
-
-    @property
-    def projection(self) -> Projection:
-        return power_projection(self.exponent)
-
-    def unit(self, dtype: DTypeLike) -> Array:
-        return unit(self.exponent, dtype)
 
 
 def unit(exponent: ArrayLike, dtype: DTypeLike) -> Array:
