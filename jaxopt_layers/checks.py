@@ -9,17 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
-from jax.experimental.sparse import BCOO
 
 from jaxopt_layers.settings import Settings
-from jaxopt_layers.sparse_matrix import SparseMatrix
+from jaxopt_layers.sparse_matrix import SparseMatrix, is_bcoo
 
 
 def as_array(owner: str, name: str, value: Any) -> Array:
     """`value` as a real array of integers or floats, or an error that says what it is instead."""
     if value is None:
         raise TypeError(f"{owner}: `{name}` is required; got None.")
-    if isinstance(value, BCOO):
+    if is_bcoo(value):
         value = SparseMatrix.from_bcoo(value)
     if isinstance(value, SparseMatrix):
         # Until a factorization uses the pattern the solver works on the dense matrix; the cotangent

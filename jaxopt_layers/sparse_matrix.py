@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
-from jax.experimental.sparse import BCOO
 
 
 class Pattern:
@@ -97,9 +97,9 @@ class SparseMatrix:
         return cls(jnp.asarray(entries.data), Pattern(entries.shape, entries.row, entries.col))
 
     @classmethod
-    def from_bcoo(cls, matrix: BCOO) -> SparseMatrix:
+    def from_bcoo(cls, matrix: Any) -> SparseMatrix:
         """A BCOO whose indices are concrete; its data may be traced."""
-        if not isinstance(matrix, BCOO) or matrix.n_batch or matrix.n_dense or matrix.ndim != 2:
+        if not is_bcoo(matrix) or matrix.n_batch or matrix.n_dense or matrix.ndim != 2:
             raise TypeError(
                 "SparseMatrix.from_bcoo: `matrix` must be a BCOO of two dimensions without batch or dense"
                 f" ones; got {type(matrix).__name__}."
@@ -155,3 +155,9 @@ class SparseMatrix:
         return jax.ops.segment_sum(
             products, self.pattern.rows, self.shape[0], indices_are_sorted=True
         )
+
+
+def is_bcoo(value: Any) -> bool:
+    """Whether a value is a BCOO; its module, slow to import, is there if one was made."""
+    module = sys.modules.get("jax.experimental.sparse")
+    return module is not None and isinstance(value, module.BCOO)
