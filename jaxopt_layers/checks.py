@@ -18,13 +18,7 @@ def as_array(owner: str, name: str, value: Any) -> Array:
     """`value` as a real array of integers or floats, or an error that says what it is instead."""
     if value is None:
         raise TypeError(f"{owner}: `{name}` is required; got None.")
-    if is_bcoo(value):
-        value = SparseMatrix.from_bcoo(value)
-    if isinstance(value, SparseMatrix):
-        # Until a factorization uses the pattern the solver works on the dense matrix; the cotangent
-        # still comes back in the pattern, through the transpose of this.
-        array = value.todense()
-    elif isinstance(value, jax.Array):
+    if isinstance(value, jax.Array):
         array = value
     else:
         if hasattr(value, "tocsc") or hasattr(value, "todense"):
@@ -44,22 +38,36 @@ def as_array(owner: str, name: str, value: Any) -> Array:
                 f" {raw.dtype}."
             )
         array = jnp.asarray(raw)
-    if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
-        raise TypeError(f"{owner}: `{name}` must hold real numbers; got dtype {array.dtype}.")
-    if jnp.issubdtype(array.dtype, jnp.floating) and jnp.finfo(array.dtype).bits < 32:
-        raise TypeError(
-            f"{owner}: `{name}` has dtype {array.dtype}; the solver needs float32 or float64."
-        )
+    _check_numbers(owner, name, array.dtype)
     return array
 
 
-def common_dtype(arrays: list[Array]) -> jnp.dtype:
+def as_matrix(owner: str, name: str, value: Any) -> Array | SparseMatrix:
+    """The same for a matrix, which may be sparse."""
+    if is_bcoo(value):
+        value = SparseMatrix.from_bcoo(value)
+    if not isinstance(value, SparseMatrix):
+        return as_array(owner, name, value)
+    _check_numbers(owner, name, value.dtype)
+    return value
+
+
+def _check_numbers(owner: str, name: str, dtype: Any) -> None:
+    if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+        raise TypeError(f"{owner}: `{name}` must hold real numbers; got dtype {dtype}.")
+    if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
+        raise TypeError(
+            f"{owner}: `{name}` has dtype {dtype}; the solver needs float32 or float64."
+        )
+
+
+def common_dtype(arrays: list[Any]) -> jnp.dtype:
     """The float dtype of the result: the widest float given, or the default for integers."""
     floats = [a.dtype for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)]
     return jnp.dtype(jnp.result_type(*floats)) if floats else jnp.zeros(()).dtype
 
 
-def check_shape(owner: str, name: str, value: Array, wanted: tuple[int, ...], words: str) -> None:
+def check_shape(owner: str, name: str, value: Any, wanted: tuple[int, ...], words: str) -> None:
     """`value` has the shape `wanted`, which `words` spells; a batch gets its own hint."""
     if value.shape == wanted:
         return
@@ -78,26 +86,33 @@ def check_settings(owner: str, settings: Any) -> None:
         )
 
 
-def check_convex(owner: str, name: str, matrix: Array) -> None:
+def check_convex(owner: str, name: str, matrix: Array | SparseMatrix) -> None:
     """What can be seen of a concrete matrix: symmetry, and no negative diagonal entry."""
-    if isinstance(matrix, Tracer):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(matrix)):
         return
-    values = np.asarray(matrix)
-    if not np.all(np.isfinite(values)):
+    if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(matrix)):
         return  # reported as INVALID_INPUT, as it would be inside a batch
-    size = np.max(np.abs(values), initial=0)
-    if values.ndim == 2:
-        asymmetry = np.abs(values - values.T)
-        if np.max(asymmetry, initial=0) > np.sqrt(np.finfo(values.dtype).eps) * size:
-            i, j = np.unravel_index(np.argmax(asymmetry), asymmetry.shape)
-            raise ValueError(
-                f"{owner}: `{name}` must be symmetric; entries [{i}, {j}] = {values[i, j]:g} and"
-                f" [{j}, {i}] = {values[j, i]:g} differ. Pass ({name} + {name}.T) / 2 if that is meant."
-            )
-    diagonal = values if values.ndim == 1 else np.diagonal(values)
-    if np.min(diagonal, initial=0) < -1e-12 * size:
-        i = int(np.argmin(diagonal))
+    if isinstance(matrix, SparseMatrix):
+        pattern, own, mirrored = matrix.pattern.symmetrized
+        padded = np.append(np.asarray(matrix.values), 0)
+        entries, opposite, places = padded[own], padded[mirrored], (pattern.rows, pattern.columns)
+    else:
+        values = np.asarray(matrix)
+        places = np.indices(values.shape).reshape(values.ndim, -1)
+        entries, opposite = values.ravel(), values.T.ravel()
+    size = np.max(np.abs(entries), initial=0)
+    asymmetry = np.abs(entries - opposite)
+    if np.max(asymmetry, initial=0) > np.sqrt(np.finfo(entries.dtype).eps) * size:
+        worst = np.argmax(asymmetry)
+        i, j = (int(index[worst]) for index in places)
         raise ValueError(
-            f"{owner}: `{name}` must be positive semidefinite; its diagonal entry {i} is"
-            f" {diagonal[i]:g}, so the problem is not convex."
+            f"{owner}: `{name}` must be symmetric; entries [{i}, {j}] = {entries[worst]:g} and"
+            f" [{j}, {i}] = {opposite[worst]:g} differ. Pass ({name} + {name}.T) / 2 if that is meant."
+        )
+    on_diagonal = np.flatnonzero(places[0] == places[-1])
+    if np.min(entries[on_diagonal], initial=0) < -1e-12 * size:
+        worst = on_diagonal[np.argmin(entries[on_diagonal])]
+        raise ValueError(
+            f"{owner}: `{name}` must be positive semidefinite; its diagonal entry {places[0][worst]} is"
+            f" {entries[worst]:g}, so the problem is not convex."
         )

@@ -15,17 +15,18 @@ from jaxopt_layers.cones import Cones
 from jaxopt_layers.ipm import WarmStart
 from jaxopt_layers.settings import Settings
 from jaxopt_layers.solution import ConeSolution
+from jaxopt_layers.sparse_matrix import MatrixLike
 
 _OWNER = "solve_cone"
 
 
 def solve_cone(
-    A: ArrayLike,
+    A: MatrixLike,
     b: ArrayLike,
     c: ArrayLike,
     cones: Cones,
     *,
-    P: ArrayLike | None = None,
+    P: MatrixLike | None = None,
     settings: Settings = Settings(),  # noqa: B008 (frozen)
     init: ConeSolution | None = None,
 ) -> ConeSolution:
@@ -85,6 +86,6 @@ def solve_cone(
 @partial(jax.jit, static_argnums=2)
 def _solve(arguments: ConeProgram, start: WarmStart | None, settings: Settings) -> ConeSolution:
     """Compiled as a whole, so that calls outside of `jax.jit` compile once for their shapes, too."""
-    data, marks = arguments.program()
+    data, marks = arguments.program(settings)
     solution = implicit.solve(arguments.layout, settings, data, marks, start)
     return replace(solution, y=arguments.unsort(solution.y), s=arguments.unsort(solution.s))

@@ -11,10 +11,13 @@ import numpy as np
 from jax import Array
 
 from jaxopt_layers import implicit
-from jaxopt_layers.checks import as_array, check_convex, check_shape, common_dtype
+from jaxopt_layers.checks import as_array, as_matrix, check_convex, check_shape, common_dtype
 from jaxopt_layers.cones import Cones
 from jaxopt_layers.ipm import WarmStart
+from jaxopt_layers.matrix import symmetric_part
+from jaxopt_layers.settings import Settings
 from jaxopt_layers.solution import ConeSolution
+from jaxopt_layers.sparse_matrix import SparseMatrix
 from jaxopt_layers.status import Status
 
 
@@ -23,10 +26,10 @@ from jaxopt_layers.status import Status
 class ConeProgram:
     """The arguments, of one dtype and of shapes that fit each other."""
 
-    A: Array
+    A: Array | SparseMatrix
     b: Array
     c: Array
-    P: Array | None
+    P: Array | SparseMatrix | None
     cones: Cones = field(metadata={"static": True})
 
     @classmethod
@@ -37,9 +40,10 @@ class ConeProgram:
                 f"{owner}: `cones` must be a Cones, for example Cones(zero=1, nonnegative=3); got"
                 f" {type(cones).__name__}."
             )
-        arrays = {name: as_array(owner, name, v) for name, v in (("A", A), ("b", b), ("c", c))}
+        arrays: dict[str, Any] = {"A": as_matrix(owner, "A", A)}
+        arrays |= {name: as_array(owner, name, v) for name, v in (("b", b), ("c", c))}
         if P is not None:
-            arrays["P"] = as_array(owner, "P", P)
+            arrays["P"] = as_matrix(owner, "P", P)
         dtype = common_dtype(list(arrays.values()))
         batch = " One call solves one problem: use jax.vmap for a batch."
         c = arrays["c"]
@@ -76,28 +80,27 @@ class ConeProgram:
         product = self.cones.product
         return implicit.Layout(self.cones.zero, lower=False, upper=False, cone=product)
 
-    def program(self) -> tuple[implicit.Data, implicit.Marks]:
+    def program(self, settings: Settings) -> tuple[implicit.Data, implicit.Marks]:
         """The engine's form. Entries that aren't finite are replaced, and `marks` says so."""
-        P = self.P
-        if P is not None and P.ndim == 2:
-            P = 0.5 * (P + P.T)
         valid = jnp.ones((), bool)
-        for array in (P, self.A, self.b, self.c):
-            if array is not None:
-                valid &= jnp.all(jnp.isfinite(array))
-        A, b = self.sort(_finite(self.A)), self.sort(_finite(self.b))
+        for array in jax.tree.leaves((self.P, self.A, self.b, self.c)):
+            valid &= jnp.all(jnp.isfinite(array))
+        finite = jax.tree.map(_finite, self)
         data = implicit.Data(
-            quadratic=None if P is None else _finite(P),
-            linear=_finite(self.c),
-            dense=A if A.shape[0] else None,
-            offset=b,
+            quadratic=symmetric_part(finite.P),
+            linear=finite.c,
+            matrix=self.sort(finite.A) if self.A.shape[0] else None,
+            offset=self.sort(finite.b),
         )
+        data = self.layout.stored(data, settings)
         return data, implicit.Marks(active=None, valid=valid.astype(self.c.dtype))
 
-    def sort(self, rows: Array) -> Array:
+    def sort(self, rows: Any) -> Any:
         """Rows in the user's order, in the engine's."""
         order = self.cones.order
-        return rows if order is None else rows[order]
+        if order is None:
+            return rows
+        return rows.take_rows(order) if isinstance(rows, SparseMatrix) else rows[order]
 
     def unsort(self, rows: Array) -> Array:
         """Rows in the engine's order, in the user's."""

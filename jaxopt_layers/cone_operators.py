@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -17,6 +18,7 @@ from jaxopt_layers.cone_arguments import ConeProgram
 from jaxopt_layers.cones import Cones
 from jaxopt_layers.settings import Settings
 from jaxopt_layers.solution import ConeSolution
+from jaxopt_layers.sparse_matrix import MatrixLike, SparseMatrix
 
 
 class SolutionTangent(NamedTuple):
@@ -37,12 +39,12 @@ class DataTangent(NamedTuple):
 
 
 def solve_and_derivative(
-    A: ArrayLike,
+    A: MatrixLike,
     b: ArrayLike,
     c: ArrayLike,
     cones: Cones,
     *,
-    P: ArrayLike | None = None,
+    P: MatrixLike | None = None,
     settings: Settings = Settings(),  # noqa: B008 (frozen)
     init: ConeSolution | None = None,
 ) -> tuple[ConeSolution, Callable[..., SolutionTangent], Callable[..., DataTangent]]:
@@ -91,12 +93,12 @@ def solve_and_derivative(
 
 
 def derivative_quality(
-    A: ArrayLike,
+    A: MatrixLike,
     b: ArrayLike,
     c: ArrayLike,
     cones: Cones,
     *,
-    P: ArrayLike | None = None,
+    P: MatrixLike | None = None,
     cotangent: tuple[Any, Any, Any] | None = None,
     settings: Settings = Settings(),  # noqa: B008 (frozen)
 ) -> Array:
@@ -134,7 +136,7 @@ class _Linearized:
 
     def __init__(self, arguments: ConeProgram, settings: Settings, solution: ConeSolution):
         self.arguments, self.settings = arguments, settings
-        data, marks = arguments.program()
+        data, marks = arguments.program(settings)
         sorted_solution = replace(
             solution, y=arguments.sort(solution.y), s=arguments.sort(solution.s)
         )
@@ -143,31 +145,25 @@ class _Linearized:
         )
 
     def forward(self, change: DataTangent) -> SolutionTangent:
-        arguments = self.arguments
-        dP = None if arguments.P is None else _or_zero(change.dP, arguments.P)
-        if dP is not None and dP.ndim == 2:
-            dP = 0.5 * (dP + dP.T)
-        dA = arguments.sort(_or_zero(change.dA, arguments.A))
-        moved, _ = self.equations.tangent(
-            implicit.Data(
-                quadratic=dP,
-                linear=_or_zero(change.dc, arguments.c),
-                dense=dA if dA.shape[0] else None,
-                offset=arguments.sort(_or_zero(change.db, arguments.b)),
-            )
+        given = self.arguments
+        moved_arguments = replace(
+            given,
+            A=_or_zero(change.dA, given.A),
+            b=_or_zero(change.db, given.b),
+            c=_or_zero(change.dc, given.c),
+            P=None if given.P is None else _or_zero(change.dP, given.P),
         )
-        return SolutionTangent(moved.x, arguments.unsort(moved.y), arguments.unsort(moved.s))
+        _, moved_data = jax.jvp(self._data, (given,), (moved_arguments,))
+        moved, _ = self.equations.tangent(moved_data)
+        return SolutionTangent(moved.x, given.unsort(moved.y), given.unsort(moved.s))
 
     def adjoint(self, cotangent: SolutionTangent) -> DataTangent:
         gradient = self.equations.adjoint(self._vectors(cotangent))
-        arguments = self.arguments
-        dense = jnp.zeros_like(arguments.A) if gradient.dense is None else gradient.dense
-        return DataTangent(
-            dA=arguments.unsort(dense),
-            db=arguments.unsort(gradient.offset),
-            dc=gradient.linear,
-            dP=gradient.quadratic,
-        )
+        (pulled,) = jax.vjp(self._data, self.arguments)[1](gradient)
+        return DataTangent(dA=pulled.A, db=pulled.b, dc=pulled.c, dP=pulled.P)
+
+    def _data(self, arguments: ConeProgram) -> implicit.Data:
+        return arguments.program(self.settings)[0]
 
     def quality(self, cotangent: SolutionTangent) -> Array:
         return self.equations.quality(self._vectors(cotangent))
@@ -181,9 +177,16 @@ class _Linearized:
         )
 
 
-def _or_zero(value: Any, like: Array) -> Array:
+def _or_zero(value: Any, like: Any) -> Any:
     if value is None:
-        return jnp.zeros_like(like)
+        return jax.tree.map(jnp.zeros_like, like)
+    if isinstance(like, SparseMatrix):
+        if not isinstance(value, SparseMatrix) or value.pattern != like.pattern:
+            raise ValueError(
+                "solve_and_derivative: the tangent of a SparseMatrix must be a SparseMatrix of the same"
+                f" pattern; got {type(value).__name__}."
+            )
+        return value.astype(like.dtype)
     array = jnp.asarray(value, like.dtype)
     if array.shape != like.shape:
         raise ValueError(

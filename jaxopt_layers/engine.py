@@ -44,7 +44,7 @@ def solve(
     reduced, fixed = fix_variables(program)
     scaling = equilibrate(reduced, cone, settings.equilibration_passes)
     scaled = scale(reduced, scaling)
-    form = choose_form(scaled)
+    form = choose_form(scaled, cone)
     if cone.degree == 0:
         outcome = equality_constrained(scaled, form, scaling, settings, limits, valid)
     else:
@@ -71,7 +71,7 @@ def central_point(program: Program, cone: Product, settings: Settings, optimum: 
     solution, scaling = optimum.solution, optimum.scaling
     reduced, fixed = fix_variables(program)
     scaled = scale(reduced, scaling)
-    form = choose_form(scaled)
+    form = choose_form(scaled, cone)
     failed = solution.status > Status.ALMOST_SOLVED
     x = solution.x if fixed is None else solution.x - fixed
     start = WarmStart(
@@ -127,7 +127,7 @@ def fix_variables(program: Program) -> tuple[Program, Array | None]:
     is_fixed = (-lower_offset == upper_offset) & (lower_active > 0) & (upper_active > 0)
     fixed = jnp.where(is_fixed, upper_offset, 0)
     free = jnp.where(is_fixed, 0, jnp.ones_like(fixed))
-    dense_active = rows.active[: rows.dense_count]
+    dense_active = rows.active[: rows.matrix_count]
     active = jnp.concatenate([dense_active, lower_active * free, upper_active * free])
     gradient = program.quadratic_product(fixed)
     return Program(

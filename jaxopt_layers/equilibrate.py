@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxopt_layers.cones import Product
-from jaxopt_layers.matrix import constant_like, norm_inf
+from jaxopt_layers.matrix import constant_like, norm_inf, symmetric_norms, symmetric_scaled
 from jaxopt_layers.problem import Program
 from jaxopt_layers.rows import ConstraintRows
+from jaxopt_layers.sparse_matrix import SparseMatrix
 
 # A row or column whose norm lies within this factor of one counts as balanced.
 _BALANCED = 2.0
@@ -53,13 +54,13 @@ class Scaling:
 def equilibrate(program: Program, cone: Product, passes: int) -> Scaling:
     """The scaling of a program; a cone's rows are scaled so that it maps onto itself."""
     rows = program.rows
-    columns, dense_rows = _ruiz(program.quadratic, rows, passes)
+    columns, matrix_rows = _ruiz(program.quadratic, rows, passes)
     # A bound row is scaled back to an entry of one, so that bounds stay plain vectors.
     bounds = [1 / columns] * (int(rows.lower) + int(rows.upper))
-    scale = cone.rectify_scaling(jnp.concatenate([dense_rows, *bounds]))
+    scale = cone.rectify_scaling(jnp.concatenate([matrix_rows, *bounds]))
     objective = jnp.ones_like(program.quadratic_scale)
     if cone.degree:  # without a barrier there is nothing to balance the objective against
-        curvature = _column_norms(program.quadratic, columns)
+        curvature = symmetric_norms(program.quadratic, columns)
         norm = jnp.maximum(jnp.mean(curvature), norm_inf(columns * program.linear))
         objective = 1 / jnp.where(norm > 0, norm, 1)
     return Scaling(columns, scale, objective)
@@ -67,31 +68,30 @@ def equilibrate(program: Program, cone: Product, passes: int) -> Scaling:
 
 def scale(program: Program, scaling: Scaling) -> Program:
     """The scaled program."""
-    quadratic, rows, columns = program.quadratic, program.rows, scaling.columns
-    if quadratic is not None:
-        outer = columns * columns if quadratic.ndim == 1 else columns[:, None] * columns[None, :]
-        quadratic = quadratic * outer
+    rows, columns = program.rows, scaling.columns
     offset = program.offset * scaling.rows
     if rows.active is not None:  # an absent row reads 0'x + s = 1 at any scale
         offset = jnp.where(rows.active > 0, offset, program.offset)
     return Program(
-        quadratic=quadratic,
+        quadratic=symmetric_scaled(program.quadratic, columns),
         quadratic_scale=scaling.objective * program.quadratic_scale,
         linear=scaling.objective * columns * program.linear,
-        rows=rows.scaled(columns, scaling.rows[: rows.dense_count]),
+        rows=rows.scaled(columns, scaling.rows[: rows.matrix_count]),
         offset=offset,
         constant=program.constant,
     )
 
 
-def _ruiz(quadratic: Array | None, rows: ConstraintRows, passes: int) -> tuple[Array, Array]:
-    """D and the dense rows' part of E: at most `passes` passes, fewer once all is balanced."""
-    dense, dtype = rows.dense, rows.dtype
-    matrices = [jnp.ravel(matrix)[:1] for matrix in (quadratic, dense) if matrix is not None]
+def _ruiz(
+    quadratic: Array | SparseMatrix | None, rows: ConstraintRows, passes: int
+) -> tuple[Array, Array]:
+    """D and the matrix rows' part of E: at most `passes` passes, fewer once all is balanced."""
+    dtype = rows.dtype
+    matrices = [jnp.ravel(leaf)[:1] for leaf in [*jax.tree.leaves(quadratic), *rows.anchors]]
     anchor = jnp.sum(jnp.concatenate(matrices)) if matrices else jnp.zeros((), dtype)
     start = _Balance(
         columns=constant_like(jnp.ones(rows.variables, dtype), anchor, dtype),
-        dense_rows=constant_like(jnp.ones(rows.dense_count, dtype), anchor, dtype),
+        matrix_rows=constant_like(jnp.ones(rows.matrix_count, dtype), anchor, dtype),
         imbalance=constant_like(jnp.inf, anchor, dtype),
         passes=constant_like(0, anchor, jnp.int32),
     )
@@ -100,42 +100,28 @@ def _ruiz(quadratic: Array | None, rows: ConstraintRows, passes: int) -> tuple[A
         return (state.imbalance > _BALANCED) & (state.passes < passes)
 
     def balance(state: _Balance) -> _Balance:
-        columns = _column_norms(quadratic, state.columns)
-        dense_rows = state.dense_rows
-        if dense is not None:
-            by_row = jnp.max(jnp.abs(dense) * state.columns[None, :], axis=1, initial=0)
-            by_column = jnp.max(jnp.abs(dense) * dense_rows[:, None], axis=0, initial=0)
-            columns = jnp.maximum(columns, by_column * state.columns)
-            dense_rows = dense_rows * by_row
-        else:
-            dense_rows = jnp.ones_like(dense_rows)
+        by_row = rows.row_norms(state.columns)
+        by_column = rows.column_norms(state.matrix_rows) * state.columns
+        columns = jnp.maximum(symmetric_norms(quadratic, state.columns), by_column)
+        matrix_rows = state.matrix_rows * by_row
         columns = jnp.where(columns > 0, columns, 1)
-        dense_rows = jnp.where(dense_rows > 0, dense_rows, 1)
-        norms = jnp.concatenate([columns, dense_rows])
+        matrix_rows = jnp.where(matrix_rows > 0, matrix_rows, 1)
+        norms = jnp.concatenate([columns, matrix_rows])
         return _Balance(
             columns=state.columns / jnp.sqrt(columns),
-            dense_rows=state.dense_rows / jnp.sqrt(dense_rows),
+            matrix_rows=state.matrix_rows / jnp.sqrt(matrix_rows),
             imbalance=jnp.max(jnp.maximum(norms, 1 / norms), initial=1),
             passes=state.passes + 1,
         )
 
     end = lax.while_loop(unbalanced, balance, start)
-    return end.columns, end.dense_rows
-
-
-def _column_norms(quadratic: Array | None, columns: Array) -> Array:
-    """The largest entry of each column of DPD."""
-    if quadratic is None:
-        return jnp.zeros_like(columns)
-    if quadratic.ndim == 1:
-        return jnp.abs(quadratic) * columns * columns
-    return columns * jnp.max(jnp.abs(quadratic) * columns[None, :], axis=1, initial=0)
+    return end.columns, end.matrix_rows
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Balance:
     columns: Array
-    dense_rows: Array
+    matrix_rows: Array
     imbalance: Array
     passes: Array

@@ -1,4 +1,4 @@
-"""Products with matrices that may be dense, diagonal or absent, for stacks of row vectors.
+"""Products with matrices that may be dense, sparse, diagonal or absent, for stacks of row vectors.
 
 Vectors stand as the rows of an array of shape (k, n): on CPUs the product of a few rows with a
 matrix from the right reads the matrix once and is about twice as fast as a product from the left.
@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
+
+from jaxopt_layers.sparse_matrix import SparseMatrix
 
 #: Matrix product in full precision also where the hardware has a faster, less exact one.
 matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
@@ -46,15 +49,69 @@ def transposed(matrix: Array) -> Array:
     return lax.optimization_barrier(matrix.T)
 
 
-def symmetric_product(matrix: Array | None, rows: Array) -> Array:
+def symmetric_product(matrix: Array | SparseMatrix | None, rows: Array) -> Array:
     """``rows @ matrix`` for a symmetric matrix: (n, n), its diagonal (n,), or None for zero."""
     if matrix is None:
         return jnp.zeros_like(rows)
+    if isinstance(matrix, SparseMatrix):
+        return matrix.product(rows) if rows.ndim == 1 else jax.vmap(matrix.product)(rows)
     if matrix.ndim == 1:
         return rows * (matrix if rows.ndim == 1 else matrix[None, :])
     return matmul(rows, matrix)
 
 
-def is_diagonal(matrix: Array | None) -> bool:
+def is_diagonal(matrix: Array | SparseMatrix | None) -> bool:
     """Whether the matrix is absent or held as its diagonal."""
     return matrix is None or matrix.ndim == 1
+
+
+def symmetric_scaled(
+    matrix: Array | SparseMatrix | None, factors: Array
+) -> Array | SparseMatrix | None:
+    """``diag(factors) matrix diag(factors)``."""
+    if matrix is None:
+        return None
+    if isinstance(matrix, SparseMatrix):
+        return matrix.scaled(factors, factors)
+    if matrix.ndim == 1:
+        return matrix * factors * factors
+    return matrix * (factors[:, None] * factors[None, :])
+
+
+def symmetric_norms(matrix: Array | SparseMatrix | None, factors: Array) -> Array:
+    """The largest entry of each column of ``diag(factors) matrix diag(factors)``."""
+    if matrix is None:
+        return jnp.zeros_like(factors)
+    if isinstance(matrix, SparseMatrix):
+        return factors * matrix.row_norms(factors)
+    if matrix.ndim == 1:
+        return jnp.abs(matrix) * factors * factors
+    return factors * jnp.max(jnp.abs(matrix) * factors[None, :], axis=1, initial=0)
+
+
+def outer_like(matrix: Array | SparseMatrix, a: Array, b: Array) -> Array | SparseMatrix:
+    """``a b'``, of which the entries that the matrix holds: all, its pattern's, or the diagonal."""
+    if isinstance(matrix, SparseMatrix):
+        return matrix.outer(a, b)
+    if matrix.ndim == 1:
+        return a * b
+    return a[:, None] * b[None, :]
+
+
+def column_product(matrix: Array | SparseMatrix, x: Array) -> Array:
+    """``matrix @ x``."""
+    return matrix.product(x) if isinstance(matrix, SparseMatrix) else matmul(matrix, x)
+
+
+def row_product(z: Array, matrix: Array | SparseMatrix) -> Array:
+    """``z @ matrix``."""
+    return matrix.transposed_product(z) if isinstance(matrix, SparseMatrix) else matmul(z, matrix)
+
+
+def symmetric_part(matrix: Array | SparseMatrix | None) -> Array | SparseMatrix | None:
+    """``(matrix + matrix') / 2``; a diagonal is left as it is."""
+    if isinstance(matrix, SparseMatrix):
+        return matrix.symmetrized()
+    if matrix is None or matrix.ndim == 1:
+        return matrix
+    return 0.5 * (matrix + matrix.T)

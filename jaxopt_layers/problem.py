@@ -16,6 +16,7 @@ from jax import Array
 
 from jaxopt_layers.matrix import symmetric_product
 from jaxopt_layers.rows import ConstraintRows
+from jaxopt_layers.sparse_matrix import SparseMatrix
 
 
 @jax.tree_util.register_dataclass
@@ -23,12 +24,12 @@ from jaxopt_layers.rows import ConstraintRows
 class Program:
     """Problem data, in the user's units or scaled.
 
-    `quadratic` is P as (n, n), its diagonal (n,), or None; `quadratic_scale` multiplies it, apart
-    from it because it differs between the members of a batch that share P. `constant` is what fixed
-    variables add to the objective, in the user's units.
+    `quadratic` is P as (n, n), dense or sparse, its diagonal (n,), or None; `quadratic_scale` multiplies
+    it, apart from it because it differs between the members of a batch that share P. `constant` is what
+    fixed variables add to the objective, in the user's units.
     """
 
-    quadratic: Array | None
+    quadratic: Array | SparseMatrix | None
     quadratic_scale: Array
     linear: Array
     rows: ConstraintRows
@@ -39,8 +40,10 @@ class Program:
     def matrix_anchor(self) -> Array:
         """A number that depends on all of the matrices: what a loop's constants are made to vary with."""
         rows = self.rows
-        arrays = [self.quadratic, self.quadratic_scale, rows.dense, rows.active, rows.free]
-        firsts = [jnp.ravel(array)[:1] for array in arrays if array is not None]
+        arrays = [self.quadratic_scale, *rows.anchors]
+        arrays += [array for array in (rows.active, rows.free) if array is not None]
+        arrays += jax.tree.leaves(self.quadratic)
+        firsts = [jnp.ravel(array)[:1] for array in arrays]
         return jnp.sum(jnp.concatenate(firsts))
 
     @property

@@ -13,14 +13,15 @@ from jaxopt_layers.checks import check_settings
 from jaxopt_layers.qp_arguments import OWNER, QuadraticProgram
 from jaxopt_layers.settings import Settings
 from jaxopt_layers.solution import QPSolution
+from jaxopt_layers.sparse_matrix import MatrixLike
 
 
 def solve_qp(
-    Q: ArrayLike | None,
+    Q: MatrixLike | None,
     q: ArrayLike,
-    A: ArrayLike | None = None,
+    A: MatrixLike | None = None,
     b: ArrayLike | None = None,
-    G: ArrayLike | None = None,
+    G: MatrixLike | None = None,
     h: ArrayLike | None = None,
     *,
     lower: ArrayLike | None = None,
@@ -84,7 +85,7 @@ def solve_qp(
 @partial(jax.jit, static_argnums=2)
 def _solve(arguments: QuadraticProgram, init: QPSolution | None, settings: Settings) -> QPSolution:
     """Compiled as a whole, so that calls outside of `jax.jit` compile once for their shapes, too."""
-    layout, data, marks = arguments.program()
+    layout, data, marks = arguments.program(settings)
     warm = None if init is None else arguments.warm_start(init)
     solution = implicit.solve(layout, settings, data, marks, warm)
 

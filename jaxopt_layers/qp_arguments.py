@@ -10,14 +10,18 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_layers import implicit
-from jaxopt_layers.checks import as_array, check_convex, check_shape, common_dtype
+from jaxopt_layers.checks import as_array, as_matrix, check_convex, check_shape, common_dtype
 from jaxopt_layers.cones import orthant_product
 from jaxopt_layers.ipm import WarmStart
+from jaxopt_layers.matrix import symmetric_part
+from jaxopt_layers.settings import Settings
 from jaxopt_layers.solution import QPSolution
+from jaxopt_layers.sparse_matrix import SparseMatrix, as_sparse, stack_rows
 from jaxopt_layers.status import Status
 
 #: The function that the errors name.
 OWNER = "solve_qp"
+_MATRICES = ("Q", "A", "G")
 # Bounds beyond this can't be told from infinity in double precision; data sets write 1e20 for it.
 _INFINITY = 1e16
 
@@ -27,11 +31,11 @@ _INFINITY = 1e16
 class QuadraticProgram:
     """The arguments, of one dtype and of shapes that fit each other."""
 
-    Q: Array | None
+    Q: Array | SparseMatrix | None
     q: Array
-    A: Array | None
+    A: Array | SparseMatrix | None
     b: Array | None
-    G: Array | None
+    G: Array | SparseMatrix | None
     h: Array | None
     lower: Array | None
     upper: Array | None
@@ -46,8 +50,8 @@ class QuadraticProgram:
                 raise ValueError(
                     f"{OWNER}: `{there}` was given without `{missing}`; give both or neither."
                 )
-        arrays = {
-            name: as_array(OWNER, name, value)
+        arrays: dict[str, Any] = {
+            name: (as_matrix if name in _MATRICES else as_array)(OWNER, name, value)
             for name, value in given.items()
             if value is not None or name == "q"
         }
@@ -64,17 +68,13 @@ class QuadraticProgram:
         q = arrays.pop("q")
         return cls(q=q, **{name: arrays.get(name) for name in given if name != "q"})
 
-    def program(self) -> tuple[implicit.Layout, implicit.Data, implicit.Marks]:
+    def program(self, settings: Settings) -> tuple[implicit.Layout, implicit.Data, implicit.Marks]:
         """The engine's form. Entries that aren't finite are replaced, and `marks` says so."""
         dtype, n = self.q.dtype, self.q.shape[0]
         p = 0 if self.b is None else self.b.shape[0]
-        Q = self.Q
-        if Q is not None and Q.ndim == 2:
-            Q = 0.5 * (Q + Q.T)
         valid = jnp.ones((), bool)
-        for array in (Q, self.q, self.A, self.b, self.G):
-            if array is not None:
-                valid &= jnp.all(jnp.isfinite(array))
+        for array in jax.tree.leaves((self.Q, self.q, self.A, self.b, self.G)):
+            valid &= jnp.all(jnp.isfinite(array))
 
         offsets, active = [], []
         if self.b is not None:
@@ -89,12 +89,12 @@ class QuadraticProgram:
                 offsets.append(jnp.where(present & jnp.isfinite(bound), bound, 1))
                 active.append(jnp.where(present, jnp.ones_like(bound), 0))
 
-        dense = [_finite(matrix) for matrix in (self.A, self.G) if matrix is not None]
+        Q, A, G = jax.tree.map(_finite, (self.Q, self.A, self.G))
         rows = sum(array.shape[0] for array in offsets)
         data = implicit.Data(
-            quadratic=None if Q is None else _finite(Q),
+            quadratic=symmetric_part(Q),
             linear=_finite(self.q),
-            dense=jnp.concatenate(dense) if dense else None,
+            matrix=_stack([matrix for matrix in (A, G) if matrix is not None]),
             offset=jnp.concatenate(offsets) if offsets else jnp.zeros(0, dtype),
         )
         marks = implicit.Marks(
@@ -108,7 +108,7 @@ class QuadraticProgram:
             cone=orthant_product(p, rows - p),
         )
         assert n > 0
-        return layout, data, marks
+        return layout, layout.stored(data, settings), marks
 
     def check_init(self, init: QPSolution) -> None:
         """A previous solution is one of this problem's shapes."""
@@ -164,7 +164,7 @@ def _variables(q: Array) -> int:
     return q.shape[0]
 
 
-def _check_argument(name: str, array: Array, arrays: dict[str, Array], n: int) -> None:
+def _check_argument(name: str, array: Any, arrays: dict[str, Any], n: int) -> None:
     if name == "Q" and array.ndim != 1:
         check_shape(OWNER, name, array, (n, n), "(n, n) (or (n,) for a diagonal)")
     elif name in ("Q", "q"):
@@ -187,6 +187,12 @@ def _check_argument(name: str, array: Array, arrays: dict[str, Array], n: int) -
         )
     elif array.ndim != 0:
         check_shape(OWNER, name, array, (n,), "(n,)")
+
+
+def _stack(matrices: list[Any]) -> Array | SparseMatrix | None:
+    if any(isinstance(matrix, SparseMatrix) for matrix in matrices):
+        return stack_rows([as_sparse(matrix) for matrix in matrices])
+    return jnp.concatenate(matrices) if matrices else None
 
 
 def _finite(array: Array) -> Array:

@@ -13,6 +13,7 @@ Method = Literal["kkt", "hsd"]
 LinearSolver = Literal["direct", "least_squares", "lsmr"]
 Mode = Literal["reverse", "forward"]
 FailedGradient = Literal["zero", "nan"]
+Factorization = Literal["auto", "dense", "sparse"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,9 @@ class Settings:
       (refinement takes it out again). None: 1e-8 in float64, 1e-5 in float32.
     - `refinement_steps`: the most refinement steps a linear solve may take; they are taken only
       when the residuals of the last step show that they are needed.
+    - `factorization`: ``"auto"``: by the pattern where the matrices are given as [`SparseMatrix`][] and
+      that is expected to be faster, dense otherwise; ``"dense"`` and ``"sparse"`` force one. The sparse one
+      needs the package pymetis (the extra ``sparse``). [`factorization_cost`][] tells the choice.
     - `equilibration_passes`: the most passes of Ruiz equilibration; it stops early when balanced.
     - `derivative`: see [`Derivative`][].
     - `failed_gradient`: the gradient of a problem that was not solved: ``"zero"`` or ``"nan"``.
@@ -89,6 +93,7 @@ class Settings:
     regularization: float | None = None
     refinement_steps: int = 8
     equilibration_passes: int = 12
+    factorization: Factorization = "auto"
     derivative: Derivative = field(default_factory=Derivative)
     failed_gradient: FailedGradient = "zero"
 
@@ -111,6 +116,7 @@ class Settings:
                 "Settings: `derivative` must be a Derivative, for example"
                 f" Derivative(mode='forward'); got {self.derivative!r}."
             )
+        _check_choice("Settings", "factorization", self.factorization, get_args(Factorization))
         _check_choice("Settings", "failed_gradient", self.failed_gradient, get_args(FailedGradient))
 
 

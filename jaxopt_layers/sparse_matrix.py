@@ -4,44 +4,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
-
-class Pattern:
-    """The places of a matrix's entries, by rows; hashable, and equal by content."""
-
-    def __init__(self, shape: tuple[int, ...], rows: Any, columns: Any):
-        self.shape: tuple[int, int] = (int(shape[0]), int(shape[1]))
-        self.rows = np.asarray(rows, np.int32)
-        self.columns = np.asarray(columns, np.int32)
-        self._key = (self.shape, self.rows.tobytes(), self.columns.tobytes())
-        self._hash = hash(self._key)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Pattern) and self._key == other._key
-
-    def __repr__(self) -> str:
-        return f"Pattern(shape={self.shape}, entries={len(self.rows)})"
-
-    @cached_property
-    def by_columns(self) -> np.ndarray:
-        """The order of the entries in the transpose."""
-        return np.lexsort((self.rows, self.columns))
-
-    @cached_property
-    def transposed(self) -> Pattern:
-        order = self.by_columns
-        return Pattern(self.shape[::-1], self.columns[order], self.rows[order])
+from jaxopt_layers.pattern import Pattern, full, stacked
 
 
 @jax.tree_util.register_dataclass
@@ -150,11 +122,77 @@ class SparseMatrix:
             raise ValueError(
                 f"SparseMatrix: a matrix of shape {self.shape} can't multiply one of {right.shape}."
             )
-        taken = right[self.pattern.columns]
-        products = self.values.reshape(-1, *[1] * (right.ndim - 1)) * taken
-        return jax.ops.segment_sum(
-            products, self.pattern.rows, self.shape[0], indices_are_sorted=True
+        if right.ndim == 1:
+            return self.product(right)
+        return jax.vmap(self.product, in_axes=1, out_axes=1)(right)
+
+    def product(self, x: Array) -> Array:
+        """The matrix times a vector (n,)."""
+        columns, dtype = self.pattern.columns, jnp.result_type(self.values, x)
+        return self.pattern.row_segments.reduce(
+            lambda entries: self.values[entries] * x[columns[entries]], jnp.sum, dtype
         )
+
+    def transposed_product(self, y: Array) -> Array:
+        """The transpose times a vector (m,)."""
+        rows, dtype = self.pattern.rows, jnp.result_type(self.values, y)
+        return self.pattern.column_segments.reduce(
+            lambda entries: self.values[entries] * y[rows[entries]], jnp.sum, dtype
+        )
+
+    def scaled(self, rows: Array, columns: Array) -> SparseMatrix:
+        """``diag(rows) matrix diag(columns)``."""
+        places = self.pattern
+        return SparseMatrix(self.values * rows[places.rows] * columns[places.columns], places)
+
+    def row_norms(self, columns: Array) -> Array:
+        """The largest entry of each row of ``matrix diag(columns)``, columns nonnegative."""
+        return self._largest(self.pattern.row_segments, self.pattern.columns, columns)
+
+    def column_norms(self, rows: Array) -> Array:
+        """The largest entry of each column of ``diag(rows) matrix``, rows nonnegative."""
+        return self._largest(self.pattern.column_segments, self.pattern.rows, rows)
+
+    def _largest(self, segments: Any, other: np.ndarray, weights: Array) -> Array:
+        return segments.reduce(
+            lambda entries: jnp.abs(self.values[entries]) * weights[other[entries]],
+            jnp.max,
+            self.values.dtype,
+        )
+
+    def symmetrized(self) -> SparseMatrix:
+        """``(matrix + matrix') / 2``."""
+        pattern, own, mirrored = self.pattern.symmetrized
+        padded = jnp.concatenate([self.values, jnp.zeros(1, self.values.dtype)])
+        return SparseMatrix(0.5 * (padded[own] + padded[mirrored]), pattern)
+
+    def take_rows(self, order: np.ndarray) -> SparseMatrix:
+        """The rows `order`, each named once."""
+        pattern, entries = self.pattern.taken(order)
+        return SparseMatrix(self.values[entries], pattern)
+
+    def outer(self, a: Array, b: Array) -> SparseMatrix:
+        """``a b'`` at this matrix's places."""
+        return SparseMatrix(a[self.pattern.rows] * b[self.pattern.columns], self.pattern)
+
+
+#: What a matrix argument may be.
+MatrixLike: TypeAlias = ArrayLike | SparseMatrix
+
+
+def as_sparse(matrix: Array | SparseMatrix) -> SparseMatrix:
+    """A dense matrix as a sparse one with all of its entries."""
+    if isinstance(matrix, SparseMatrix):
+        return matrix
+    return SparseMatrix(matrix.ravel(), full((matrix.shape[0], matrix.shape[1])))
+
+
+def stack_rows(matrices: list[SparseMatrix]) -> SparseMatrix:
+    """Matrices of equal width on top of one another."""
+    if len(matrices) == 1:
+        return matrices[0]
+    values = jnp.concatenate([matrix.values for matrix in matrices])
+    return SparseMatrix(values, stacked([matrix.pattern for matrix in matrices]))
 
 
 def is_bcoo(value: Any) -> bool:

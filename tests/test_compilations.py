@@ -43,6 +43,7 @@ FUNCTIONS = {
 @pytest.mark.parametrize(("function", "data"), FUNCTIONS.values(), ids=FUNCTIONS)
 def test_new_data_of_the_same_shapes(function, data):
     first, second = data(0), data(1)
+    jax.clear_caches()  # of what other tests compiled
     with compilations() as compiled:
         before = jax.block_until_ready(function(*first))
     assert compiled, "the listener must see the first call compile"

@@ -93,7 +93,8 @@ def test_failed_members_have_nan_gradients_where_asked_for():
     _, gradients = compiled.pull_batch(stack(results.programs), stacked, case.cones, settings)
     for name, gradient in gradients.items():
         assert np.all(np.isnan(gradient[FEASIBLE:]))
-        np.testing.assert_array_equal(gradient[:FEASIBLE], results.gradients[name][:FEASIBLE])
+        expected = results.gradients[name][:FEASIBLE]  # of another program: equal but for rounding
+        np.testing.assert_allclose(gradient[:FEASIBLE], expected, rtol=1e-10, atol=1e-12)
 
 
 # --- degenerate programs ---------------------------------------------------------------------

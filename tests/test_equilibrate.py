@@ -30,7 +30,9 @@ def make_program(rng, spread=4.0, quadratic="dense", bounds=True, dense=True):
     data = Data(
         quadratic=None if P_matrix is None else jnp.asarray(P_matrix),
         linear=jnp.asarray(columns * rng.normal(size=N)),
-        dense=jnp.asarray(rows[:, None] * rng.normal(size=(P + M, N)) * columns) if dense else None,
+        matrix=jnp.asarray(rows[:, None] * rng.normal(size=(P + M, N)) * columns)
+        if dense
+        else None,
         offset=jnp.asarray(rng.normal(size=count)),
     )
     marks = Marks(active=jnp.ones(count), valid=jnp.ones(()))
@@ -93,7 +95,7 @@ def test_the_scaled_problem_is_the_same_problem(kind, rng):
     np.testing.assert_allclose(
         scaled.rows.transposed_product(jnp.asarray(z)), transposed, rtol=1e-9
     )
-    bounds = E[program.rows.dense_count :]
+    bounds = E[program.rows.matrix_count :]
     np.testing.assert_allclose(bounds, np.tile(1 / D, len(bounds) // N), **close)
 
 

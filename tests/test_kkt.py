@@ -13,6 +13,8 @@ from jaxopt_layers.kkt import System, choose_form, refined_solve, robust_factor
 from jaxopt_layers.kkt.cholesky import inverse_factor
 from jaxopt_layers.kkt.dual import DualForm
 from jaxopt_layers.kkt.primal import PrimalForm
+from jaxopt_layers.rows import SparseRows
+from jaxopt_layers.settings import Settings
 
 EPS = np.finfo(float).eps
 factor_of = jax.jit(inverse_factor, static_argnums=1)
@@ -90,24 +92,30 @@ CASES = {
     "fixed variables": dict(p=2, m=4, bounds=True, absent=True, fixed=True),
     "many rows": dict(m=12),
 }
-QUADRATICS = ("dense", "diagonal")
+QUADRATICS = ("dense", "diagonal", "sparse")
 
 
 def make_system(rng, quadratic, n=6, p=0, m=0, bounds=False, absent=False, fixed=False):
     """A system of late iterations' kind, and its matrix [P R'; R -H] in NumPy."""
     count = p + m + 2 * n * bounds
     dense = rng.normal(size=(p + m, n)) if p + m else None
-    P = positive_definite(rng, n, 100) if quadratic == "dense" else np.diag(rng.uniform(0.5, 2, n))
+    P = (
+        np.diag(rng.uniform(0.5, 2, n))
+        if quadratic == "diagonal"
+        else positive_definite(rng, n, 100)
+    )
     active = np.ones(count)
     if absent:
         active[p:] = np.arange(count - p) % 3 > 0
     data = Data(
-        quadratic=P if quadratic == "dense" else np.diag(P),
+        quadratic=np.diag(P) if quadratic == "diagonal" else P,
         linear=rng.normal(size=n),
-        dense=None if dense is None else jnp.asarray(dense),
+        matrix=None if dense is None else jnp.asarray(dense),
         offset=rng.normal(size=count),
     )
     layout = Layout(equalities=p, lower=bounds, upper=bounds, cone=orthant_product(p, count - p))
+    if quadratic == "sparse":
+        data = layout.stored(data, Settings(factorization="sparse"))
     program = layout.program(data, Marks(active=jnp.asarray(active), valid=jnp.ones(())))
     free = np.ones(n)
     if fixed:
@@ -126,14 +134,21 @@ def make_system(rng, quadratic, n=6, p=0, m=0, bounds=False, absent=False, fixed
     return system, matrix, np.concatenate([free, np.ones(count)])
 
 
-def forms():
+def systems():
     for name, case in CASES.items():
         for quadratic in QUADRATICS:
-            yield pytest.param(PrimalForm(), quadratic, case, id=f"primal-{quadratic}-{name}")
-        yield pytest.param(DualForm(), "diagonal", case, id=f"dual-{name}")
+            yield pytest.param(quadratic, case, id=f"{quadratic}-{name}")
 
 
-every_form = pytest.mark.parametrize(("form", "quadratic", "case"), [*forms()])
+def forms_of(system):
+    """Every form that can factor a system."""
+    if isinstance(system.program.rows, SparseRows):
+        cone = orthant_product(system.program.rows.equalities, 0)
+        return [choose_form(system.program, cone)]
+    return [PrimalForm(), DualForm()] if system.program.quadratic.ndim == 1 else [PrimalForm()]
+
+
+every_system = pytest.mark.parametrize(("quadratic", "case"), [*systems()])
 
 
 def exact(matrix, mask, right):
@@ -141,29 +156,29 @@ def exact(matrix, mask, right):
     return np.linalg.solve(matrix + np.diag(1 - mask), right.T).T
 
 
-@every_form
-def test_product_is_the_matrix(form, quadratic, case, rng):
+@every_system
+def test_product_is_the_matrix(quadratic, case, rng):
     system, matrix, _ = make_system(rng, quadratic, **case)
     u = rng.normal(size=(3, len(matrix)))
     np.testing.assert_allclose(system.product(jnp.asarray(u)), u @ matrix, rtol=1e-12, atol=1e-12)
 
 
-@every_form
-def test_solve_is_exact_but_for_the_regularization(form, quadratic, case, rng):
+@every_system
+def test_solve_is_exact_but_for_the_regularization(quadratic, case, rng):
     system, matrix, mask = make_system(rng, quadratic, **case)
     right = mask * rng.normal(size=(2, len(matrix)))
     expected = exact(matrix, mask, right)
     scale = np.abs(expected).max()
-    plain = form.solve(system, form.factor(system), jnp.asarray(right))
-    np.testing.assert_allclose(plain, expected, atol=1e-5 * scale)
+    for form in forms_of(system):
+        plain = form.solve(system, form.factor(system), jnp.asarray(right))
+        np.testing.assert_allclose(plain, expected, atol=1e-5 * scale)
 
 
 @jax.jit
 def refined(system, right):
     """Both forms where both apply, unrefined and refined."""
     results = {}
-    diagonal = system.program.quadratic.ndim == 1
-    for form in (PrimalForm(), DualForm()) if diagonal else (PrimalForm(),):
+    for form in forms_of(system):
         factor = form.factor(system)
         results[type(form).__name__] = [
             refined_solve(form, system, factor, right, steps) for steps in (0, 1, 8)
@@ -228,10 +243,11 @@ def test_factorization_is_repeated_with_more_regularization(rng):
 )
 def test_the_smaller_side_is_factored(quadratic, case, expected, rng):
     system, *_ = make_system(rng, quadratic, **case)
-    assert isinstance(choose_form(system.program), expected)
+    cone = orthant_product(case.get("p", 0), 0)
+    assert isinstance(choose_form(system.program, cone), expected)
 
 
 def test_a_linear_program_without_bounds_has_no_diagonal_to_divide_by(rng):
     system, *_ = make_system(rng, "diagonal", p=1)
     program = replace(system.program, quadratic=None)
-    assert isinstance(choose_form(program), PrimalForm)
+    assert isinstance(choose_form(program, orthant_product(1, 0)), PrimalForm)

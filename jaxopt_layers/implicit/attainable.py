@@ -9,18 +9,19 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxopt_layers.kkt import System, choose_form, refine
+from jaxopt_layers.kkt import Form, System, refine
 from jaxopt_layers.matrix import constant_like, norm_inf
 from jaxopt_layers.settings import Settings
 
 
-def solve_attainable(settings: Settings, system: System, factor: Any, right: Array) -> Array:
+def solve_attainable(
+    settings: Settings, form: Form, system: System, factor: Any, right: Array
+) -> Array:
     """Refined solve; where the system is singular and can't be met, of its nearest attainable side.
 
     With redundant rows the right-hand side may have a part that no u attains, which the
     regularized factor answers with 1 / regularization. Solving again for ``K u`` drops it.
     """
-    form = choose_form(system.program)
     steps = max(settings.refinement_steps, 2) + 1
     size = jnp.sqrt(jnp.finfo(right.dtype).eps) * norm_inf(right)
 

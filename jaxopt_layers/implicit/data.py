@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxopt_layers.cones import Product
+from jaxopt_layers.kkt import sparse_is_cheaper, sparse_plan
+from jaxopt_layers.matrix import is_diagonal
+from jaxopt_layers.pattern import Pattern
 from jaxopt_layers.problem import Program
-from jaxopt_layers.rows import ConstraintRows
+from jaxopt_layers.rows import ConstraintRows, DenseRows, SparseRows
+from jaxopt_layers.settings import Settings
+from jaxopt_layers.sparse_matrix import SparseMatrix, as_sparse
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Data:
-    """P as (n, n), (n,) or None; q (n,); the dense rows (k, n) or None; b (rows,)."""
+    """P as (n, n), (n,) or None; q (n,); the matrix rows (k, n) or None; b (rows,)."""
 
-    quadratic: Array | None
+    quadratic: Array | SparseMatrix | None
     linear: Array
-    dense: Array | None
+    matrix: Array | SparseMatrix | None
     offset: Array
 
 
@@ -52,19 +59,42 @@ class Layout:
     upper: bool
     cone: Product
 
+    def stored(self, data: Data, settings: Settings) -> Data:
+        """The data with its matrices dense or sparse, whichever they are factored as."""
+        given = isinstance(data.matrix, SparseMatrix) or isinstance(data.quadratic, SparseMatrix)
+        if not given and settings.factorization != "sparse":
+            return data
+        quadratic, matrix = data.quadratic, self._sparse_matrix(data)
+        if quadratic is not None and quadratic.ndim == 2:
+            quadratic = as_sparse(quadratic)
+        if settings.factorization == "sparse" or (
+            settings.factorization == "auto" and sparse_is_cheaper(quadratic, matrix, self.cone)
+        ):
+            return replace(data, quadratic=quadratic, matrix=matrix)
+        dense = [
+            v.todense() if isinstance(v, SparseMatrix) else v for v in (data.quadratic, data.matrix)
+        ]
+        return replace(data, quadratic=dense[0], matrix=dense[1])
+
+    def _sparse_matrix(self, data: Data) -> SparseMatrix:
+        if data.matrix is not None:
+            return as_sparse(data.matrix)
+        none, shape = np.zeros(0, np.int32), (0, data.linear.shape[0])
+        return SparseMatrix(jnp.zeros(0, data.linear.dtype), Pattern(shape, none, none))
+
     def member_bytes(self, data: Data) -> int:
         """About what one problem's matrices and their factorization take."""
-        n, rows = data.linear.shape[0], 0 if data.dense is None else data.dense.shape[0]
-        diagonal = data.quadratic is None or data.quadratic.ndim == 1
-        square = min(n, rows) if diagonal else n
-        return data.linear.dtype.itemsize * (4 * square * square + 2 * rows * n)
+        itemsize = data.linear.dtype.itemsize
+        if isinstance(data.matrix, SparseMatrix):
+            return itemsize * sparse_plan(data.quadratic, data.matrix, self.cone).member_entries
+        n, rows = data.linear.shape[0], 0 if data.matrix is None else data.matrix.shape[0]
+        square = min(n, rows) if is_diagonal(data.quadratic) else n
+        return itemsize * (4 * square * square + 2 * rows * n)
 
     def program(self, data: Data, marks: Marks) -> Program:
         """Put the parts together."""
-        dense, one = data.dense, jnp.ones((), data.linear.dtype)
-        rows = ConstraintRows(
-            dense=dense,
-            dense_transposed=None if dense is None else dense.T,
+        matrix, one = data.matrix, jnp.ones((), data.linear.dtype)
+        common: dict[str, Any] = dict(
             active=marks.active if self.cone.degree else None,
             free=None,
             dtype=data.linear.dtype,
@@ -73,6 +103,12 @@ class Layout:
             lower=self.lower,
             upper=self.upper,
         )
+        rows: ConstraintRows
+        if isinstance(matrix, SparseMatrix):
+            rows = SparseRows(matrix=matrix, **common)
+        else:
+            transposed = None if matrix is None else matrix.T
+            rows = DenseRows(dense=matrix, dense_transposed=transposed, **common)
         return Program(
             quadratic=data.quadratic,
             quadratic_scale=one,

@@ -12,9 +12,9 @@ from jax import Array
 from jaxopt_layers import engine
 from jaxopt_layers.equilibrate import Scaling
 from jaxopt_layers.implicit.data import Data, Layout, Marks, Vectors
-from jaxopt_layers.implicit.kkt import KKTRule, outer, value_cotangent
+from jaxopt_layers.implicit.kkt import KKTRule, value_cotangent
 from jaxopt_layers.implicit.residual_map import ResidualMapRule
-from jaxopt_layers.matrix import matmul, symmetric_product
+from jaxopt_layers.matrix import column_product, outer_like, row_product, symmetric_product
 from jaxopt_layers.settings import Settings
 from jaxopt_layers.solution import ConeSolution
 from jaxopt_layers.status import Status
@@ -65,13 +65,15 @@ class Equations:
         u1, u2 = rule.adjoint(data, self.marks, regular, self.factorization, masked)
         u2 = jnp.where(present, u2, 0)
 
-        x, z, quadratic, dense = regular.x, regular.y, data.quadratic, data.dense
+        x, z, quadratic, matrix = regular.x, regular.y, data.quadratic, data.matrix
         if quadratic is not None:
-            quadratic = -u1 * x if quadratic.ndim == 1 else -0.5 * (outer(u1, x) + outer(x, u1))
-        if dense is not None:
-            count = dense.shape[0]
-            dense = -(outer(z[:count], u1) + outer(u2[:count], x))
-        gradient = Data(quadratic=quadratic, linear=-u1, dense=dense, offset=u2)
+            both = outer_like(quadratic, u1, x), outer_like(quadratic, x, u1)
+            quadratic = jax.tree.map(lambda a, b: -0.5 * (a + b), *both)
+        if matrix is not None:
+            count = matrix.shape[0]
+            both = outer_like(matrix, z[:count], u1), outer_like(matrix, u2[:count], x)
+            matrix = jax.tree.map(lambda a, b: -(a + b), *both)
+        gradient = Data(quadratic=quadratic, linear=-u1, matrix=matrix, offset=u2)
         value = jnp.where(failed, 0, value)
         gradient = jax.tree.map(jnp.add, gradient, value_cotangent(data, regular, value))
         return self._mark_failed(gradient)
@@ -84,10 +86,10 @@ class Equations:
         x, z = regular.x, regular.y
         right_x = -symmetric_product(change.quadratic, x) - change.linear
         right_z = change.offset
-        if change.dense is not None:
-            count = change.dense.shape[0]
-            right_x = right_x - matmul(z[:count], change.dense)
-            right_z = right_z.at[:count].add(-matmul(change.dense, x))
+        if change.matrix is not None:
+            count = change.matrix.shape[0]
+            right_x = right_x - row_product(z[:count], change.matrix)
+            right_z = right_z.at[:count].add(-column_product(change.matrix, x))
         right_z = jnp.where(present, right_z, 0)
         rule = choose_rule(self.layout, self.settings)
         factorization = self.factorization

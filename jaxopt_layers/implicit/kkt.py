@@ -29,6 +29,7 @@ from jaxopt_layers.implicit.attainable import solve_attainable
 from jaxopt_layers.implicit.data import Data, Layout, Marks, Vectors
 from jaxopt_layers.implicit.least_squares import PseudoInverse, pseudo_inverse
 from jaxopt_layers.kkt import System, choose_form, robust_factor
+from jaxopt_layers.matrix import outer_like
 from jaxopt_layers.problem import Program
 from jaxopt_layers.settings import Settings, tolerances
 from jaxopt_layers.solution import ConeSolution
@@ -71,7 +72,7 @@ class KKTRule:
         system = System(scaled, hessian, jnp.array(limits.regularization, hessian.dtype))
         if self.settings.derivative.solver == "least_squares":
             return Factorization(system, scaling, pseudo_inverse(system))
-        system, factor = robust_factor(choose_form(scaled), system)
+        system, factor = robust_factor(choose_form(scaled, self.layout.cone), system)
         return Factorization(system, scaling, factor)
 
     def adjoint(
@@ -173,7 +174,13 @@ class KKTRule:
         out = jnp.concatenate([scaling.columns, scaling.rows / scaling.objective])
         if isinstance(factor, PseudoInverse):
             return out * factor.solve(into * right)
-        return out * solve_attainable(self.settings, system, factor, into * right)
+        return out * solve_attainable(
+            self.settings,
+            choose_form(system.program, self.layout.cone),
+            system,
+            factor,
+            into * right,
+        )
 
 
 # Not lax.custom_linear_solve, which (jax 0.10) can't be lowered under shard_map.
@@ -211,15 +218,9 @@ _solve_reverse.defvjp(_solve_reverse_forward, _solve_reverse_backward)
 def value_cotangent(data: Data, solution: ConeSolution, cotangent: Array) -> Data:
     """The optimal value's derivative, by the envelope theorem, times its cotangent."""
     x, z = solution.x, solution.y
-    quadratic = data.quadratic
+    quadratic, matrix = data.quadratic, data.matrix
     if quadratic is not None:
-        quadratic = 0.5 * cotangent * (x * x if quadratic.ndim == 1 else outer(x, x))
-    dense = data.dense
-    if dense is not None:
-        dense = cotangent * outer(z[: dense.shape[0]], x)
-    return Data(quadratic, cotangent * x, dense, -cotangent * z)
-
-
-def outer(a: Array, b: Array) -> Array:
-    """a b'."""
-    return a[:, None] * b[None, :]
+        quadratic = outer_like(quadratic, 0.5 * cotangent * x, x)
+    if matrix is not None:
+        matrix = outer_like(matrix, cotangent * z[: matrix.shape[0]], x)
+    return Data(quadratic, cotangent * x, matrix, -cotangent * z)

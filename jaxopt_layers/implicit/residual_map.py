@@ -84,7 +84,7 @@ class ResidualMapRule:
         limits = tolerances(self.settings, slopes.dtype)
         regularization = jnp.array(limits.regularization, slopes.dtype)
         projected = ProjectedSystem.at(program, slopes, rotation, regularization)
-        system, factor = robust_factor(choose_form(program), projected.system)
+        system, factor = robust_factor(choose_form(program, self.layout.cone), projected.system)
         return MapFactorization(scaling, ProjectedSystem(system, projected.weights), factor)
 
     def adjoint(
@@ -255,10 +255,11 @@ class ResidualMapRule:
             )
         projected, factor = factorization.projected, factorization.factor
         assert projected is not None
+        form = choose_form(projected.system.program, self.layout.cone)
         return projected.solve(
             self._program(data, marks, scaling),
             right,
-            lambda rhs: solve_attainable(self.settings, projected.system, factor, rhs),
+            lambda rhs: solve_attainable(self.settings, form, projected.system, factor, rhs),
             transposed,
         )
 

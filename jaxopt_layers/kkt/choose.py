@@ -2,21 +2,55 @@
 
 from __future__ import annotations
 
+from jax import Array
+
+from jaxopt_layers.cones import Product
 from jaxopt_layers.kkt.dual import DualForm
 from jaxopt_layers.kkt.primal import PrimalForm
+from jaxopt_layers.kkt.sparse import SparseForm, sparse_plan
 from jaxopt_layers.kkt.system import Form
 from jaxopt_layers.matrix import is_diagonal
+from jaxopt_layers.multifrontal import is_available
 from jaxopt_layers.problem import Program
+from jaxopt_layers.rows import SparseRows
+from jaxopt_layers.sparse_matrix import SparseMatrix
+
+# Below this many operations the dense factorization always wins.
+_SMALL = 3e6
+# How much slower an operation of a sparse factorization is, and what a step of its loops costs.
+_SPARSE_PENALTY, _STEP_PENALTY = 5, 2e5
 
 
-def choose_form(program: Program) -> Form:
+def choose_form(program: Program, cone: Product) -> Form:
     """The side with fewer operations; only shapes and which parts are absent matter."""
-    rows, n = program.rows, program.rows.variables
-    dense = rows.dense_count
-    # The dual side divides by the diagonal of P and of the bounds: one of the two must be there.
-    bounded = rows.lower or rows.upper or program.quadratic is not None
-    primal_cost = 2 * dense * n**2 + 1.4 * n**3
-    dual_cost = 2 * n * dense**2 + 1.4 * dense**3
-    if is_diagonal(program.quadratic) and bounded and dual_cost < primal_cost:
+    rows = program.rows
+    if isinstance(rows, SparseRows):
+        return SparseForm(sparse_plan(program.quadratic, rows.matrix, cone))
+    if _dual_is_cheaper(program):
         return DualForm()
     return PrimalForm()
+
+
+def _dual_is_cheaper(program: Program) -> bool:
+    rows, n = program.rows, program.rows.variables
+    # The dual side divides by the diagonal of P and of the bounds: one of the two must be there.
+    bounded = rows.lower or rows.upper or program.quadratic is not None
+    primal, dual = _operations(n, rows.matrix_count)
+    return is_diagonal(program.quadratic) and bounded and dual < primal
+
+
+def _operations(n: int, rows: int) -> tuple[float, float]:
+    """Of a dense factorization condensed to the variables, and to the rows."""
+    return 2 * rows * n**2 + 1.4 * n**3, 2 * n * rows**2 + 1.4 * rows**3
+
+
+def sparse_is_cheaper(
+    quadratic: Array | SparseMatrix | None, matrix: SparseMatrix, cone: Product
+) -> bool:
+    """Whether factoring by the pattern is expected to be faster than the dense factorization."""
+    primal, dual = _operations(matrix.shape[1], matrix.shape[0])
+    dense = min(primal, dual) if is_diagonal(quadratic) else primal
+    if dense < _SMALL or not is_available():
+        return False
+    plan = sparse_plan(quadratic, matrix, cone).factorization
+    return _SPARSE_PENALTY * plan.operations + _STEP_PENALTY * plan.steps < dense

@@ -19,6 +19,8 @@ from jaxopt_layers.kkt.cholesky import inverse_factor
 from jaxopt_layers.kkt.regularize import regularize
 from jaxopt_layers.kkt.system import System
 from jaxopt_layers.matrix import matmul, transposed
+from jaxopt_layers.rows import DenseRows
+from jaxopt_layers.sparse_matrix import SparseMatrix
 
 
 @jax.tree_util.register_dataclass
@@ -38,13 +40,16 @@ class DualForm:
 
     def factor(self, system: System, unroll: bool = True) -> DualFactor:
         program, rows = system.program, system.program.rows
-        count, dtype = rows.dense_count, system.hessian.dtype
+        assert isinstance(rows, DenseRows)
+        count, dtype = rows.matrix_count, system.hessian.dtype
         weights = jnp.concatenate(
             [jnp.zeros(count, dtype), 1 / (system.hessian[count:] + system.regularization)]
         )
         diagonal = rows.bound_diagonal(weights)
-        if program.quadratic is not None:
-            diagonal = diagonal + program.quadratic_scale * program.quadratic
+        quadratic = program.quadratic
+        assert not isinstance(quadratic, SparseMatrix)
+        if quadratic is not None:
+            diagonal = diagonal + program.quadratic_scale * quadratic
         if rows.free is not None:
             diagonal = jnp.where(rows.free > 0, diagonal, 1)
         diagonal = diagonal + system.regularization
@@ -64,7 +69,8 @@ class DualForm:
 
     def solve(self, system: System, factor: DualFactor, right: Array) -> Array:
         rows = system.program.rows
-        count = rows.dense_count
+        assert isinstance(rows, DenseRows)
+        count = rows.matrix_count
         rx, rz = system.program.split(right)
         reduced = rx + rows.transposed_product(factor.weights[None, :] * rz)
         dx = reduced / factor.diagonal[None, :]

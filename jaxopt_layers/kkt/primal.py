@@ -22,6 +22,8 @@ from jaxopt_layers.kkt.cholesky import inverse_factor
 from jaxopt_layers.kkt.regularize import regularize
 from jaxopt_layers.kkt.system import System
 from jaxopt_layers.matrix import matmul, transposed
+from jaxopt_layers.rows import DenseRows
+from jaxopt_layers.sparse_matrix import SparseMatrix
 
 # Weight of the equality rows in C, in equilibrated units.
 _RHO = 1.0
@@ -48,6 +50,7 @@ class PrimalForm:
 
     def factor(self, system: System, unroll: bool = True) -> PrimalFactor:
         program, rows = system.program, system.program.rows
+        assert isinstance(rows, DenseRows)
         p, n = rows.equalities, rows.variables
         dtype = system.hessian.dtype
         weights = jnp.concatenate(
@@ -55,15 +58,16 @@ class PrimalForm:
         )
 
         diagonal = rows.bound_diagonal(weights)
-        matrix = None
-        if program.quadratic is not None and program.quadratic.ndim == 2:
-            matrix = program.quadratic_scale * program.quadratic
-        elif program.quadratic is not None:
-            diagonal = diagonal + program.quadratic_scale * program.quadratic
+        matrix, quadratic = None, program.quadratic
+        assert not isinstance(quadratic, SparseMatrix)
+        if quadratic is not None and quadratic.ndim == 2:
+            matrix = program.quadratic_scale * quadratic
+        elif quadratic is not None:
+            diagonal = diagonal + program.quadratic_scale * quadratic
         if rows.dense is not None:
             assert rows.dense_transposed is not None
             active = weights if rows.active is None else weights * rows.active
-            weighted = rows.dense_transposed * active[None, : rows.dense_count]
+            weighted = rows.dense_transposed * active[None, : rows.matrix_count]
             gram = matmul(weighted, rows.dense)
             matrix = gram if matrix is None else matrix + gram
         if matrix is None:
@@ -93,6 +97,7 @@ class PrimalForm:
 
     def solve(self, system: System, factor: PrimalFactor, right: Array) -> Array:
         rows = system.program.rows
+        assert isinstance(rows, DenseRows)
         p = rows.equalities
         rx, rz = system.program.split(right)
         reduced = rx + rows.transposed_product(factor.weights[None, :] * rz)

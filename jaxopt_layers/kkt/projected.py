@@ -40,7 +40,7 @@ class ProjectedSystem:
         cls, program: Program, slopes: Array, rotation: Rotation, regularization: Array
     ) -> ProjectedSystem:
         """The system for S = U diag(slopes) U'."""
-        dense = program.rows.dense_count
+        dense = program.rows.matrix_count
         is_dense = jnp.arange(slopes.shape[0]) < dense
         bound = _LARGEST_RATIO[slopes.dtype.itemsize]
         ratio = slopes / jnp.maximum(1 - slopes, 1 / bound)

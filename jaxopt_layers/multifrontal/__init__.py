@@ -1,0 +1,14 @@
+"""The sparse factorization: its symbolic phase on the host, its numbers in batches of equal fronts.
+
+A pattern never changes while the values do. So the elimination order, the fronts and the schedule in
+which they are factored are found once, when tracing; the numbers then run through a few loops over
+batches of fronts that are padded to one size, on any device and under `jax.vmap` (Duff & Reid 1983,
+"The multifrontal solution of indefinite sparse symmetric linear equations"; Liu 1992).
+"""
+
+from jaxopt_layers.multifrontal.factor import Factor as Factor
+from jaxopt_layers.multifrontal.factor import factor as factor
+from jaxopt_layers.multifrontal.ordering import is_available as is_available
+from jaxopt_layers.multifrontal.plan import Plan as Plan
+from jaxopt_layers.multifrontal.plan import make_plan as make_plan
+from jaxopt_layers.multifrontal.solve import solve as solve

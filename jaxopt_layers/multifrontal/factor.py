@@ -1,0 +1,117 @@
+"""The numbers of a factorization: every phase a scan over its steps, every step a batch of fronts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxopt_layers.matrix import constant_like, matmul
+from jaxopt_layers.multifrontal.pivots import signed_inverse_factor
+from jaxopt_layers.multifrontal.plan import PhasePlan, Plan
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PhaseFactor:
+    """Of each front, stacked by step and place: R with R F11 R' = S, and R F12."""
+
+    inverse: Array
+    coupling: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Factor:
+    """L S L' = the matrix, front by front."""
+
+    phases: list[PhaseFactor]
+
+
+def factor(plan: Plan, diagonal: Array, entries: Array) -> Factor:
+    """Factor the matrix with this diagonal (size,) and these entries, in the order of `make_plan`.
+
+    An entry on the diagonal must be in `diagonal` already. NaN where a pivot hasn't got its sign.
+    """
+    dtype = diagonal.dtype
+    padded_diagonal = jnp.concatenate([diagonal, jnp.ones(1, dtype)])
+    padded_entries = jnp.concatenate([jnp.zeros(1, dtype), entries])
+    anchor = diagonal[0] + jnp.sum(entries[:1])
+    updates: list[Array] = []
+    factors = []
+    for phase in plan.phases:
+        known = [
+            _grown(updates[q].at[numbers].get(unique_indices=True), phase.height)
+            for q, numbers in enumerate(phase.incoming)
+            if len(numbers)
+        ]
+        found, made = _factor_phase(phase, padded_diagonal, padded_entries, known, anchor)
+        factors.append(found)
+        updates.append(made)
+    return Factor(factors)
+
+
+def _factor_phase(
+    phase: PhasePlan, diagonal: Array, entries: Array, known: list[Array], anchor: Array
+) -> tuple[PhaseFactor, Array]:
+    """The phase's factor and the updates that its fronts leave (fronts, h, h)."""
+    dtype, height = diagonal.dtype, phase.height
+    together = phase.pivots.shape[1]
+    empty = jnp.zeros((1, height, height), dtype)
+    room = jnp.zeros((phase.count, height, height), dtype)
+    joined = jnp.concatenate([empty, *known, room]) + constant_like(0, anchor, dtype)
+    base = joined.shape[0] - phase.count
+
+    def step(updates: Array, index: tuple[Array, ...]) -> tuple[Array, PhaseFactor]:
+        number, *fronts = index
+        made, found = jax.vmap(
+            lambda *front: _eliminate_front(phase, diagonal, entries, updates, *front)
+        )(*fronts)
+        start = (base + number * together, jnp.zeros_like(number), jnp.zeros_like(number))
+        return lax.dynamic_update_slice(updates, made, start), found
+
+    numbers = jnp.arange(phase.pivots.shape[0], dtype=jnp.int32)
+    signs = jnp.asarray(phase.signs, dtype)
+    fronts = (phase.pivots, signs, phase.entries, phase.children, phase.places)
+    updates, found = lax.scan(step, joined, (numbers, *map(jnp.asarray, fronts)))
+    return found, updates[base:]
+
+
+def _eliminate_front(
+    phase: PhasePlan,
+    diagonal: Array,
+    entries: Array,
+    updates: Array,
+    pivots: Array,
+    signs: Array,
+    own: Array,
+    children: Array,
+    places: Array,
+) -> tuple[Array, PhaseFactor]:
+    """Assemble a front, eliminate its pivots: the update that is left, and the factor."""
+    w, h = phase.width, phase.height
+    total = entries[own]
+    pivot_block = total[:, :w] + jnp.diag(diagonal[pivots])
+    coupling, rest = total[:, w:], jnp.zeros((h, h), diagonal.dtype)
+    if h:
+        came = jnp.zeros((w + h, w + h), diagonal.dtype)
+        for child, rows in zip(children, places, strict=True):
+            there = rows < h
+            safe = jnp.where(there, rows, 0)
+            value = updates[child, safe[:, None], safe[None, :]]
+            came = came + jnp.where(there[:, None] & there[None, :], value, 0)
+        pivot_block = pivot_block + came[:w, :w]
+        coupling = coupling + came[:w, w:]
+        rest = came[w:, w:]
+    inverse = signed_inverse_factor(pivot_block, signs)
+    coupling = matmul(inverse, coupling)
+    rest = rest - matmul(coupling.T, signs[:, None] * coupling)
+    return rest, PhaseFactor(inverse, coupling)
+
+
+def _grown(updates: Array, height: int) -> Array:
+    """Updates of a phase of smaller fronts, padded to this height."""
+    more = height - updates.shape[-1]
+    return jnp.pad(updates, ((0, 0), (0, more), (0, more)))

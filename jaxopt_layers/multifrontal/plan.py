@@ -1,0 +1,186 @@
+"""The plan of a factorization: everything about a pattern that the numbers need, as index arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from jaxopt_layers.multifrontal.fronts import Fronts, find_fronts, operations
+from jaxopt_layers.multifrontal.ordering import adjacency, dissection_order
+from jaxopt_layers.multifrontal.schedule import CHILDREN, Phase, make_phases, with_few_children
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """Index arrays of a phase, (steps, fronts a step, ...); w pivots, h rows below, f = w + h.
+
+    - `pivots` (..., w): nodes; the number of nodes stands for none.
+    - `signs` (..., w): of the pivots.
+    - `entries` (..., w, f): where a front's own entries come from; 0 for none.
+    - `children` (..., CHILDREN): places among the updates that this phase knows; 0 for none.
+    - `places` (..., CHILDREN, f): the child's row that comes to each row of the front; h for none.
+    - `below` (..., h): places in the vector of eliminated pivots; its length stands for none.
+    - `incoming`: for every earlier phase, the numbers of its fronts whose parents are in this one.
+    """
+
+    width: int
+    height: int
+    pivots: np.ndarray
+    signs: np.ndarray
+    entries: np.ndarray
+    children: np.ndarray
+    places: np.ndarray
+    below: np.ndarray
+    incoming: tuple[np.ndarray, ...]
+
+    @property
+    def count(self) -> int:
+        return self.pivots.shape[0] * self.pivots.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """`phases`, `position` of each node among the padded pivots, and what it all costs.
+
+    Equal by identity: `make_plan` is cached by the pattern.
+    """
+
+    size: int
+    phases: tuple[PhasePlan, ...]
+    position: np.ndarray
+
+    @cached_property
+    def operations(self) -> float:
+        """Floating-point operations of a factorization, padding included."""
+        return sum(phase.count * operations(phase.width, phase.height) for phase in self.phases)
+
+    @cached_property
+    def entries(self) -> int:
+        """Numbers that a factorization holds, padding included."""
+        return sum(
+            phase.count * (phase.width * (phase.width + phase.height) + phase.height**2)
+            for phase in self.phases
+        )
+
+    @property
+    def steps(self) -> int:
+        """Steps of the loops, one after the other."""
+        return sum(phase.pivots.shape[0] for phase in self.phases)
+
+    @property
+    def padded_size(self) -> int:
+        return sum(phase.count * phase.width for phase in self.phases)
+
+
+def make_plan(size: int, rows: np.ndarray, columns: np.ndarray, signs: np.ndarray) -> Plan:
+    """The plan for a symmetric matrix with entries at (rows, columns), each off-diagonal place named once.
+
+    `signs` (size,) are those of the pivots; positive ones come first in a front.
+    """
+    neighbours, starts = adjacency(size, rows, columns)
+    fronts = find_fronts(neighbours, starts, dissection_order(neighbours, starts))
+    fronts = with_few_children(fronts)
+    fronts = Fronts(
+        [nodes[np.argsort(-signs[nodes], kind="stable")] for nodes in fronts.pivots],
+        fronts.below,
+        fronts.parent,
+    )
+    return _index(rows, columns, signs, fronts, make_phases(fronts))
+
+
+def _index(
+    rows: np.ndarray, columns: np.ndarray, signs: np.ndarray, fronts: Fronts, phases: list[Phase]
+) -> Plan:
+    size, number = len(signs), len(fronts.pivots)
+    # Of each front: its phase and its number there. Of each node: its place among the padded pivots.
+    phase_of, place_of = np.empty(number, np.int64), np.empty(number, np.int64)
+    pivot_place = np.zeros(size, np.int64)
+    front_of = np.empty(size, np.int64)
+    offset = 0
+    for p, phase in enumerate(phases):
+        flat = phase.steps.ravel()
+        there = np.flatnonzero(flat >= 0)
+        phase_of[flat[there]], place_of[flat[there]] = p, there
+        for place, front in zip(there.tolist(), flat[there].tolist(), strict=True):
+            nodes = fronts.pivots[front]
+            pivot_place[nodes] = offset + place * phase.width + np.arange(len(nodes))
+            front_of[nodes] = front
+        offset += flat.size * phase.width
+    children: list[list[int]] = [[] for _ in range(number)]
+    for child, parent in enumerate(fronts.parent.tolist()):
+        if parent >= 0:
+            children[parent].append(child)
+    padded_signs = np.append(signs, 1)
+    row = np.empty(size, np.int64)
+    own_entries = _own_entries(number, rows, columns, pivot_place, front_of)
+
+    plans = []
+    for p, phase in enumerate(phases):
+        w, h = phase.width, phase.height
+        flat = phase.steps.ravel()
+        pivots = np.full((flat.size, w), size)
+        entries = np.zeros((flat.size, w, w + h), np.int32)
+        slots = np.zeros((flat.size, CHILDREN), np.int64)
+        places = np.full((flat.size, CHILDREN, w + h), h)
+        below = np.full((flat.size, h), offset)
+        came = [
+            np.array([c for f in flat.tolist() if f >= 0 for c in children[f] if phase_of[c] == q])
+            for q in range(p)
+        ]
+        known: dict[int, int] = {}
+        for group in came:
+            for child in group.tolist():
+                known[child] = len(known) + 1
+        base = len(known) + 1
+        for place, front in enumerate(flat.tolist()):
+            if front < 0:
+                continue
+            nodes, under = fronts.pivots[front], fronts.below[front]
+            pivots[place, : len(nodes)] = nodes
+            below[place, : len(under)] = pivot_place[under]
+            row[nodes], row[under] = np.arange(len(nodes)), w + np.arange(len(under))
+            for slot, child in enumerate(children[front]):
+                inside = phase_of[child] == p
+                slots[place, slot] = base + place_of[child] if inside else known[child]
+                child_rows = fronts.below[child]
+                places[place, slot, row[child_rows]] = np.arange(len(child_rows))
+            index, first, second = own_entries[front]
+            a, b = row[first], row[second]
+            entries[place, a, b] = index
+            mirrored = b < w
+            entries[place, b[mirrored], a[mirrored]] = index[mirrored]
+        shape = phase.steps.shape
+        plans.append(
+            PhasePlan(
+                width=w,
+                height=h,
+                pivots=pivots.reshape(*shape, w).astype(np.int32),
+                signs=padded_signs[pivots].reshape(*shape, w).astype(np.float64),
+                entries=entries.reshape(*shape, w, w + h),
+                children=slots.reshape(*shape, CHILDREN).astype(np.int32),
+                places=places.reshape(*shape, CHILDREN, w + h).astype(np.int32),
+                below=below.reshape(*shape, h).astype(np.int32),
+                incoming=tuple(place_of[group.astype(np.int64)] for group in came),
+            )
+        )
+    return Plan(size, tuple(plans), pivot_place.astype(np.int32))
+
+
+def _own_entries(
+    number: int,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    pivot_place: np.ndarray,
+    front_of: np.ndarray,
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Of each front, the entries that it holds, counted from one, and their nodes, a pivot first."""
+    swap = pivot_place[rows] > pivot_place[columns]
+    first, second = np.where(swap, columns, rows), np.where(swap, rows, columns)
+    off_diagonal = np.flatnonzero(first != second)
+    owner = front_of[first[off_diagonal]]
+    order = off_diagonal[np.argsort(owner, kind="stable")]
+    ends = np.searchsorted(np.sort(owner), np.arange(number + 1)).tolist()
+    parts = [order[ends[i] : ends[i + 1]] for i in range(number)]
+    return [((part + 1).astype(np.int32), first[part], second[part]) for part in parts]

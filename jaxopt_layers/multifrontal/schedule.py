@@ -1,0 +1,175 @@
+"""When each front is eliminated: phases of fronts of one size, each a loop over steps of several fronts.
+
+What XLA compiles grows with the number of phases and not with the number of fronts. A phase's fronts are
+padded to its width of pivots and of rows below. No front belongs to an earlier phase than one of its
+children, so that phases run one after the other; within a phase a step takes fronts whose children were
+in earlier steps, those on the longest path to the root first (list scheduling, Hu 1961).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from jaxopt_layers.multifrontal.fronts import Fronts, operations
+
+# How many children a front takes; with more of them, fronts without pivots add them up first.
+CHILDREN = 2
+_MOST_PHASES = 4
+# What a step costs beside its fronts, and a front beside its arithmetic, in operations.
+_STEP_OVERHEAD = 100_000
+_FRONT_OVERHEAD = 3_000
+_WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """`width` pivots and `height` rows below for every front; `steps` (steps, fronts a step) of front
+    numbers, -1 where a step has fewer."""
+
+    width: int
+    height: int
+    steps: np.ndarray
+
+
+def with_few_children(fronts: Fronts) -> Fronts:
+    """The same with at most `CHILDREN` children a front: sums of siblings become fronts of their own."""
+    children: list[list[int]] = [[] for _ in fronts.pivots]
+    for child, parent in enumerate(fronts.parent.tolist()):
+        if parent >= 0:
+            children[parent].append(child)
+    if max(map(len, children), default=0) <= CHILDREN:
+        return fronts
+    pivots, below, parent = list(fronts.pivots), list(fronts.below), fronts.parent.tolist()
+    for front, waiting in enumerate(children):
+        queue = sorted(waiting, key=lambda child: len(below[child]))
+        while len(queue) > CHILDREN:
+            group, queue = queue[:CHILDREN], queue[CHILDREN:]
+            joined = np.unique(np.concatenate([below[child] for child in group]))
+            for child in group:
+                parent[child] = len(pivots)
+            pivots.append(joined[:0])
+            below.append(joined)
+            parent.append(front)
+            queue.append(len(pivots) - 1)
+    return Fronts(pivots, below, np.array(parent, np.int64))
+
+
+def make_phases(fronts: Fronts) -> list[Phase]:
+    """Assign the fronts to phases and steps."""
+    widths = np.array([len(nodes) for nodes in fronts.pivots])
+    heights = np.array([len(nodes) for nodes in fronts.below])
+    order = _children_first(fronts.parent)
+    # A front is at least as high as its children, for the sake of the order of phases.
+    lifted = heights.copy()
+    for front in order:
+        above = fronts.parent[front]
+        if above >= 0:
+            lifted[above] = max(lifted[above], lifted[front])
+    phases = []
+    low = -1
+    for high in _limits(widths, lifted):
+        chosen = np.flatnonzero((lifted > low) & (lifted <= high))
+        low = high
+        width = max(int(widths[chosen].max()), 1)
+        height = int(lifted[chosen].max())
+        cost = operations(width, height) + _FRONT_OVERHEAD
+        rank = _distance_to_root(fronts.parent, order)
+
+        def take(together: int, chosen: np.ndarray = chosen, rank: np.ndarray = rank) -> list:
+            return _list_schedule(chosen, fronts.parent, rank, together)
+
+        phases.append(Phase(width, height, _cheapest(take, len(chosen), cost)))
+    return phases
+
+
+def _children_first(parent: np.ndarray) -> np.ndarray:
+    depth = np.zeros(len(parent), np.int64)
+    order = sorted(range(len(parent)))
+    # Added fronts come after their parents: sort by depth.
+    for start in order:
+        path, node = [], start
+        while parent[node] >= 0 and not depth[node]:
+            path.append(node)
+            node = parent[node]
+        for node in reversed(path):
+            depth[node] = depth[parent[node]] + 1
+    return np.argsort(-depth, kind="stable")
+
+
+def _distance_to_root(parent: np.ndarray, order: np.ndarray) -> np.ndarray:
+    distance = np.zeros(len(parent), np.int64)
+    for front in order[::-1]:
+        if parent[front] >= 0:
+            distance[front] = distance[parent[front]] + 1
+    return distance
+
+
+def _limits(widths: np.ndarray, heights: np.ndarray) -> list[int]:
+    """The largest height of each phase, by what padding and phases cost."""
+    most = int(heights.max())
+    ladder = sorted(
+        {min(most, int(heights[heights <= top].max(initial=0))) for top in _WIDTHS} - {most}
+    )
+
+    def cost(limits: tuple[int, ...]) -> float:
+        total, low = 0.0, -1
+        for high in (*limits, most):
+            chosen = (heights > low) & (heights <= high)
+            low = high
+            if not chosen.any():
+                return np.inf
+            each = operations(max(int(widths[chosen].max()), 1), high) + _FRONT_OVERHEAD
+            total += int(chosen.sum()) * each + 4 * _STEP_OVERHEAD
+        return total
+
+    options = [c for k in range(_MOST_PHASES) for c in combinations(ladder, k)]
+    return [*min(options, key=cost), most]
+
+
+def _cheapest(take: Callable[[int], list[list[int]]], count: int, cost: float) -> np.ndarray:
+    """The schedule with the best number of fronts a step."""
+    best, best_cost, together = None, np.inf, 1
+    while True:
+        # More work than this in a step hides its overhead; a schedule costs time to make.
+        if together * cost > 20 * _STEP_OVERHEAD and best is not None:
+            break
+        if count / together * _STEP_OVERHEAD < 4 * best_cost or best is None:
+            steps = take(together)
+            total = len(steps) * (_STEP_OVERHEAD + together * cost)
+            if total < best_cost:
+                best, best_cost = steps, total
+        if together >= count:
+            break
+        together *= 2
+    assert best is not None
+    together = max(map(len, best))
+    return np.array([step + [-1] * (together - len(step)) for step in best], np.int64)
+
+
+def _list_schedule(
+    chosen: np.ndarray, parent: np.ndarray, rank: np.ndarray, together: int
+) -> list[list[int]]:
+    """Steps of at most `together` fronts, children before parents."""
+    inside = set(chosen.tolist())
+    waiting = dict.fromkeys(inside, 0)
+    for front in inside:
+        if int(parent[front]) in inside:
+            waiting[int(parent[front])] += 1
+    ready = [(-int(rank[front]), front) for front in inside if not waiting[front]]
+    heapq.heapify(ready)
+    steps = []
+    while ready:
+        step = [heapq.heappop(ready)[1] for _ in range(min(together, len(ready)))]
+        steps.append(step)
+        for front in step:
+            above = int(parent[front])
+            if above in inside:
+                waiting[above] -= 1
+                if not waiting[above]:
+                    heapq.heappush(ready, (-int(rank[above]), above))
+    return steps

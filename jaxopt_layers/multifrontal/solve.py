@@ -1,0 +1,109 @@
+"""Solves with a factorization: up the tree with L, down again with its transpose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxopt_layers.matrix import constant_like, matmul
+from jaxopt_layers.multifrontal.factor import Factor, PhaseFactor
+from jaxopt_layers.multifrontal.plan import PhasePlan, Plan
+
+
+def solve(plan: Plan, factor: Factor, right: Array) -> Array:
+    """The solutions for a stack of right-hand sides (k, size)."""
+    count, dtype = right.shape[0], right.dtype
+    padded = jnp.concatenate([right, jnp.zeros((count, 1), dtype)], axis=1).T
+    anchor = right[0, 0] + jnp.sum(factor.phases[0].inverse.ravel()[:1])
+    updates: list[Array] = []
+    forward = []
+    for phase, numbers in zip(plan.phases, factor.phases, strict=True):
+        known = [
+            jnp.pad(updates[q][places], ((0, 0), (0, 0), (0, phase.height - updates[q].shape[-1])))
+            for q, places in enumerate(phase.incoming)
+            if len(places)
+        ]
+        found, made = _up(phase, numbers, padded, known, anchor)
+        forward.append(found)
+        updates.append(made)
+
+    solution = jnp.zeros((plan.padded_size + 1, count), dtype) + constant_like(0, anchor, dtype)
+    end = plan.padded_size
+    for phase, numbers, found in zip(
+        plan.phases[::-1], factor.phases[::-1], forward[::-1], strict=True
+    ):
+        end -= phase.count * phase.width
+        solution = _down(phase, numbers, found, solution, end)
+    return solution[plan.position].T
+
+
+def _up(
+    phase: PhasePlan, numbers: PhaseFactor, right: Array, known: list[Array], anchor: Array
+) -> tuple[Array, Array]:
+    """S R (right-hand sides), and what the fronts leave for their parents (fronts, k, h)."""
+    w, h, count, dtype = phase.width, phase.height, right.shape[1], right.dtype
+    together = phase.pivots.shape[1]
+    parts = [jnp.zeros((1, count, h), dtype), *known, jnp.zeros((phase.count, count, h), dtype)]
+    joined = jnp.concatenate(parts) + constant_like(0, anchor, dtype)
+    base = joined.shape[0] - phase.count
+
+    def front(
+        updates: Array,
+        pivots: Array,
+        signs: Array,
+        children: Array,
+        places: Array,
+        numbers: PhaseFactor,
+    ) -> tuple[Array, Array]:
+        total = right[pivots].T
+        rest = jnp.zeros((count, h), dtype)
+        if h:
+            there = places < h
+            came = updates[children[:, None], :, jnp.where(there, places, 0)]
+            came = jnp.sum(jnp.where(there[:, :, None], came, 0), axis=0).T
+            total, rest = total + came[:, :w], came[:, w:]
+        found = signs[None, :] * matmul(total, numbers.inverse.T)
+        return rest - matmul(found, numbers.coupling), found
+
+    def step(updates: Array, index: tuple[Any, ...]) -> tuple[Array, Array]:
+        number, fronts = index
+        made, found = jax.vmap(front, in_axes=(None, 0, 0, 0, 0, 0))(updates, *fronts)
+        zero = jnp.zeros_like(number)
+        place = (base + number * together, zero, zero)
+        return lax.dynamic_update_slice(updates, made, place), found
+
+    steps = jnp.arange(phase.pivots.shape[0], dtype=jnp.int32)
+    arrays = (phase.pivots, jnp.asarray(phase.signs, dtype), phase.children, phase.places)
+    updates, found = lax.scan(step, joined, (steps, (*map(jnp.asarray, arrays), numbers)))
+    return found, updates[base:]
+
+
+def _down(
+    phase: PhasePlan, numbers: PhaseFactor, found: Array, solution: Array, start: int
+) -> Array:
+    """Fill in the solution at this phase's pivots, which begin at `start`."""
+    w, count = phase.width, solution.shape[1]
+    together = phase.pivots.shape[1]
+
+    def front(
+        solution: Array, below: Array, signs: Array, numbers: PhaseFactor, found: Array
+    ) -> Array:
+        if phase.height:
+            known = matmul(solution[below].T, numbers.coupling.T)
+            found = found - signs[None, :] * known
+        return matmul(found, numbers.inverse).T
+
+    def step(solution: Array, index: tuple[Any, ...]) -> tuple[Array, None]:
+        number, *fronts = index
+        values = jax.vmap(front, in_axes=(None, 0, 0, 0, 0))(solution, *fronts)
+        values = values.reshape(together * w, count)
+        place = (start + number * together * w, jnp.zeros_like(number))
+        return lax.dynamic_update_slice(solution, values, place), None
+
+    steps = jnp.arange(phase.pivots.shape[0], dtype=jnp.int32)
+    signs = jnp.asarray(phase.signs, found.dtype)
+    index = (steps, jnp.asarray(phase.below), signs, numbers, found)
+    return lax.scan(step, solution, index, reverse=True)[0]

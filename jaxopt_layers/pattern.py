@@ -1,0 +1,136 @@
+"""`Pattern`: where a sparse matrix has entries, and how to sum over its rows and columns.
+
+A sum over segments of different lengths is a scatter, which runs one entry at a time on CPUs. Here the
+segments are put into a few buckets of equal, padded length instead, so that it is a gather and a sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+
+class Segments:
+    """Entries grouped by a row (or column) number in 0 .. count - 1."""
+
+    def __init__(self, numbers: np.ndarray, count: int):
+        order = np.argsort(numbers, kind="stable")
+        lengths = np.bincount(numbers, minlength=count)
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        sizes = np.where(lengths > 0, 2 ** np.ceil(np.log2(np.maximum(lengths, 1))), 0).astype(int)
+        self._buckets: list[tuple[np.ndarray, np.ndarray | None]] = []
+        place, filled = np.empty(count, np.int32), 0
+        for size in np.unique(sizes):
+            chosen = np.flatnonzero(sizes == size)
+            longest = int(lengths[chosen].max(initial=0))
+            index = starts[chosen][:, None] + np.arange(longest)[None, :]
+            there = np.arange(longest)[None, :] < lengths[chosen][:, None]
+            entries = order[np.where(there, index, 0)] if longest else index
+            self._buckets.append((entries.astype(np.int32), None if there.all() else there))
+            place[chosen] = filled + np.arange(len(chosen))
+            filled += len(chosen)
+        self._place = place
+        self._in_order = bool(np.all(place == np.arange(count)))
+
+    def reduce(
+        self, value: Callable[[np.ndarray], Array], reduction: Callable[..., Array], dtype: Any
+    ) -> Array:
+        """The reduction (with 0 for its neutral element) of `value(entries)` over each segment, (count,)."""
+        parts = []
+        for entries, there in self._buckets:
+            if entries.size:
+                values = value(entries)
+                if there is not None:
+                    values = jnp.where(there, values, 0)
+                parts.append(reduction(values, axis=1))
+            else:
+                parts.append(jnp.zeros(entries.shape[0], dtype))
+        joined = jnp.concatenate(parts) if parts else jnp.zeros(0, dtype)
+        return joined if self._in_order else joined[self._place]
+
+
+class Pattern:
+    """The places of a matrix's entries, by rows; hashable, and equal by content."""
+
+    def __init__(self, shape: tuple[int, ...], rows: Any, columns: Any):
+        self.shape: tuple[int, int] = (int(shape[0]), int(shape[1]))
+        self.rows = np.asarray(rows, np.int32)
+        self.columns = np.asarray(columns, np.int32)
+        self._key = (self.shape, self.rows.tobytes(), self.columns.tobytes())
+        self._hash = hash(self._key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Pattern) and self._key == other._key)
+
+    def __repr__(self) -> str:
+        return f"Pattern(shape={self.shape}, entries={len(self.rows)})"
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def by_columns(self) -> np.ndarray:
+        """The order of the entries in the transpose."""
+        return np.lexsort((self.rows, self.columns))
+
+    @cached_property
+    def transposed(self) -> Pattern:
+        order = self.by_columns
+        return Pattern(self.shape[::-1], self.columns[order], self.rows[order])
+
+    @cached_property
+    def row_segments(self) -> Segments:
+        return Segments(self.rows, self.shape[0])
+
+    @cached_property
+    def column_segments(self) -> Segments:
+        return Segments(self.columns, self.shape[1])
+
+    def taken(self, order: np.ndarray) -> tuple[Pattern, np.ndarray]:
+        """The pattern of the rows `order`, and which entries of this one are its."""
+        place = np.full(self.shape[0], -1)
+        place[order] = np.arange(len(order))
+        kept = np.flatnonzero(place[self.rows] >= 0)
+        entries = kept[np.argsort(place[self.rows[kept]], kind="stable")]
+        shape = (len(order), self.shape[1])
+        return Pattern(shape, place[self.rows[entries]], self.columns[entries]), entries
+
+    @cached_property
+    def symmetrized(self) -> tuple[Pattern, np.ndarray, np.ndarray]:
+        """The pattern with its transpose; which entry each of its entries is, there and in the transpose.
+
+        The number of entries stands for none.
+        """
+        n, count = self.shape[0], len(self)
+        own = self.rows.astype(np.int64) * n + self.columns
+        mirrored = self.columns.astype(np.int64) * n + self.rows
+        places = np.unique(np.concatenate([own, mirrored]))
+        found = []
+        for keys in (own, mirrored):
+            entry = np.full(len(places), count)
+            entry[np.searchsorted(places, keys)] = np.arange(count)
+            found.append(entry)
+        return Pattern(self.shape, places // n, places % n), found[0], found[1]
+
+
+def stacked(patterns: list[Pattern]) -> Pattern:
+    """Patterns of equal width on top of one another."""
+    heights = np.cumsum([0, *(pattern.shape[0] for pattern in patterns)])
+    rows = [p.rows + height for p, height in zip(patterns, heights, strict=False)]
+    columns = [p.columns for p in patterns]
+    shape = (int(heights[-1]), patterns[0].shape[1])
+    return Pattern(shape, np.concatenate(rows), np.concatenate(columns))
+
+
+def full(shape: tuple[int, int]) -> Pattern:
+    """Every place of a matrix."""
+    rows, columns = np.indices(shape)
+    return Pattern(shape, rows.ravel(), columns.ravel())
