@@ -109,7 +109,8 @@ def predictor_corrector_step(
     longest = _longest_step(program, cone, scaling, iterate, combined)
     left = jnp.full_like(mu, _LEFT_TO_BOUNDARY)
     if cone.is_orthant:  # a curved cone's iterates would lose their centrality
-        left = jnp.minimum(left, 0.1 * jnp.sqrt(mu))
+        # Where even the affine step is short, one close to the boundary would pin what shall come free again.
+        left = jnp.minimum(left, jnp.maximum(0.1 * jnp.sqrt(mu), 1 - affine_length))
     length = jnp.minimum((1 - left) * longest, 1)
     if not cone.symmetric:
         length = central_step(cone, iterate, combined, length)
