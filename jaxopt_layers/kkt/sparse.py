@@ -28,6 +28,7 @@ from jax import Array
 
 from jaxopt_layers import multifrontal
 from jaxopt_layers.cones import Product
+from jaxopt_layers.cones.nonnegative import Nonnegative
 from jaxopt_layers.cones.second_order import SecondOrder
 from jaxopt_layers.cones.stack import Stack
 from jaxopt_layers.kkt.system import System
@@ -70,11 +71,15 @@ def sparse_plan(
     """The plan for a program's patterns, made once for each."""
     assert is_diagonal(quadratic) or isinstance(quadratic, SparseMatrix)
     pattern = quadratic.pattern if isinstance(quadratic, SparseMatrix) else None
-    return _plan(pattern, matrix.pattern, cone)
+    has_diagonal = quadratic is not None and quadratic.ndim == 1
+    bounded = cone.size > matrix.shape[0]
+    return _plan(pattern, matrix.pattern, cone, has_diagonal or bounded)
 
 
 @lru_cache(maxsize=64)
-def _plan(quadratic: Pattern | None, matrix: Pattern, cone: Product) -> SparsePlan:
+def _plan(
+    quadratic: Pattern | None, matrix: Pattern, cone: Product, bounded: bool
+) -> SparsePlan:
     m, n = matrix.shape
     none = np.zeros(0, np.int64)
     upper = diagonal = none
@@ -88,6 +93,7 @@ def _plan(quadratic: Pattern | None, matrix: Pattern, cone: Product) -> SparsePl
     columns.append(matrix.columns)
     start, extra = n, n + m
     signs = [np.ones(n), -np.ones(m)]
+    orthant = np.zeros(m, int)
     for block in cone.cones:
         if start >= n + m:
             break  # the rest are bounds
@@ -100,11 +106,18 @@ def _plan(quadratic: Pattern | None, matrix: Pattern, cone: Product) -> SparsePl
             columns += [places, places]
             signs += [np.ones(count), -np.ones(count)]
             extra += 2 * count
+        elif isinstance(block, Nonnegative):
+            orthant[start - n : start - n + block.size] = 1
         elif isinstance(block, Stack):
             first, second = _pairs(block)
             rows.append(start + first)
             columns.append(start + second)
         start += block.size
+    # A row of the orthant is a good pivot; a variable is one if it has curvature or bounds, which may be
+    # zero and absent.
+    curved = np.full(n, int(bounded))
+    curved[none if quadratic is None else quadratic.rows[diagonal]] = 1
+    safe = [curved, 2 * orthant, np.zeros(extra - n - m, int)]
     return SparsePlan(
         cone=cone,
         variables=n,
@@ -113,7 +126,7 @@ def _plan(quadratic: Pattern | None, matrix: Pattern, cone: Product) -> SparsePl
         diagonal_entries=diagonal,
         diagonal_nodes=none if quadratic is None else quadratic.rows[diagonal],
         factorization=multifrontal.make_plan(
-            extra, np.concatenate(rows), np.concatenate(columns), np.concatenate(signs)
+            extra, *map(np.concatenate, (rows, columns, signs, safe))
         ),
     )
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxopt_layers.matrix import constant_like, matmul
+from jaxopt_layers.multifrontal.condense import Condensed, condense
 from jaxopt_layers.multifrontal.pivots import signed_inverse_factor
 from jaxopt_layers.multifrontal.plan import PhasePlan, Plan
 
@@ -25,8 +26,9 @@ class PhaseFactor:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Factor:
-    """L S L' = the matrix, front by front."""
+    """What was condensed, and of the rest L S L', front by front."""
 
+    condensed: list[Condensed]
     phases: list[PhaseFactor]
 
 
@@ -35,7 +37,10 @@ def factor(plan: Plan, diagonal: Array, entries: Array) -> Factor:
 
     An entry on the diagonal must be in `diagonal` already. NaN where a pivot hasn't got its sign.
     """
-    dtype = diagonal.dtype
+    dtype, condensed = diagonal.dtype, []
+    for condensation in plan.condensations:
+        done, diagonal, entries = condense(condensation, diagonal, entries)
+        condensed.append(done)
     padded_diagonal = jnp.concatenate([diagonal, jnp.ones(1, dtype)])
     padded_entries = jnp.concatenate([jnp.zeros(1, dtype), entries])
     anchor = diagonal[0] + jnp.sum(entries[:1])
@@ -50,7 +55,7 @@ def factor(plan: Plan, diagonal: Array, entries: Array) -> Factor:
         found, made = _factor_phase(phase, padded_diagonal, padded_entries, known, anchor)
         factors.append(found)
         updates.append(made)
-    return Factor(factors)
+    return Factor(condensed, factors)
 
 
 def _factor_phase(

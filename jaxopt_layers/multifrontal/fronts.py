@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 #: A front has at most so many pivots; what a wider separator has becomes a chain of fronts.
-WIDEST = 32
+WIDEST = 16
 # What a front costs beside its arithmetic, in floating-point operations.
 _OVERHEAD = 6_000
 

@@ -7,9 +7,14 @@ from functools import cached_property
 
 import numpy as np
 
+from jaxopt_layers.multifrontal.condense import Condensation, find_condensation
 from jaxopt_layers.multifrontal.fronts import Fronts, find_fronts, operations
 from jaxopt_layers.multifrontal.ordering import adjacency, dissection_order
 from jaxopt_layers.multifrontal.schedule import CHILDREN, Phase, make_phases, with_few_children
+
+
+# At most so many rounds of nodes are eliminated before the fronts.
+_CONDENSATIONS = 3
 
 
 @dataclass(frozen=True)
@@ -42,19 +47,22 @@ class PhasePlan:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """`phases`, `position` of each node among the padded pivots, and what it all costs.
+    """`condensations` come first, one after the other, then the `phases` of the fronts.
 
-    Equal by identity: `make_plan` is cached by the pattern.
+    `position`: of each node that is left, its place among the padded pivots. Equal by identity.
     """
 
     size: int
+    condensations: tuple[Condensation, ...]
     phases: tuple[PhasePlan, ...]
     position: np.ndarray
 
     @cached_property
     def operations(self) -> float:
         """Floating-point operations of a factorization, padding included."""
-        return sum(phase.count * operations(phase.width, phase.height) for phase in self.phases)
+        condensing = sum(2 * step.products.shape[1] for step in self.condensations)
+        fronts = sum(phase.count * operations(phase.width, phase.height) for phase in self.phases)
+        return condensing + fronts
 
     @cached_property
     def entries(self) -> int:
@@ -74,12 +82,28 @@ class Plan:
         return sum(phase.count * phase.width for phase in self.phases)
 
 
-def make_plan(size: int, rows: np.ndarray, columns: np.ndarray, signs: np.ndarray) -> Plan:
+def make_plan(
+    size: int, rows: np.ndarray, columns: np.ndarray, signs: np.ndarray, safe: np.ndarray
+) -> Plan:
     """The plan for a symmetric matrix with entries at (rows, columns), each off-diagonal place named once.
 
-    `signs` (size,) are those of the pivots; positive ones come first in a front.
+    `signs` (size,) are those of the pivots; positive ones come first in a front. Where `safe` is
+    positive a node may be eliminated before all others, the larger the better.
     """
     neighbours, starts = adjacency(size, rows, columns)
+    condensations = []
+    while len(condensations) < _CONDENSATIONS:
+        step = find_condensation(rows, columns, starts, neighbours, safe)
+        if step is None:
+            break
+        condensations.append(step)
+        # What a safe node has been eliminated into is safe itself if it has the other sign.
+        other = signs[step.kept][step.cross_kept] != signs[step.gone][step.cross_gone]
+        gained = np.where(other, safe[step.gone][step.cross_gone], 0)
+        safe, signs = safe[step.kept], signs[step.kept]
+        np.maximum.at(safe, step.cross_kept, gained)
+        rows, columns = step.rows, step.columns
+        neighbours, starts = adjacency(len(signs), rows, columns)
     fronts = find_fronts(neighbours, starts, dissection_order(neighbours, starts))
     fronts = with_few_children(fronts)
     fronts = Fronts(
@@ -87,12 +111,13 @@ def make_plan(size: int, rows: np.ndarray, columns: np.ndarray, signs: np.ndarra
         fronts.below,
         fronts.parent,
     )
-    return _index(rows, columns, signs, fronts, make_phases(fronts))
+    phases, position = _index(rows, columns, signs, fronts, make_phases(fronts))
+    return Plan(size, tuple(condensations), phases, position)
 
 
 def _index(
     rows: np.ndarray, columns: np.ndarray, signs: np.ndarray, fronts: Fronts, phases: list[Phase]
-) -> Plan:
+) -> tuple[tuple[PhasePlan, ...], np.ndarray]:
     size, number = len(signs), len(fronts.pivots)
     # Of each front: its phase and its number there. Of each node: its place among the padded pivots.
     phase_of, place_of = np.empty(number, np.int64), np.empty(number, np.int64)
@@ -165,7 +190,7 @@ def _index(
                 incoming=tuple(place_of[group.astype(np.int64)] for group in came),
             )
         )
-    return Plan(size, tuple(plans), pivot_place.astype(np.int32))
+    return tuple(plans), pivot_place.astype(np.int32)
 
 
 def _own_entries(

@@ -16,6 +16,7 @@ from itertools import combinations
 import numpy as np
 
 from jaxopt_layers.multifrontal.fronts import Fronts, operations
+from jaxopt_layers.multifrontal.pivots import TOGETHER
 
 # How many children a front takes; with more of them, fronts without pivots add them up first.
 CHILDREN = 2
@@ -75,7 +76,7 @@ def make_phases(fronts: Fronts) -> list[Phase]:
     for high in _limits(widths, lifted):
         chosen = np.flatnonzero((lifted > low) & (lifted <= high))
         low = high
-        width = max(int(widths[chosen].max()), 1)
+        width = _rounded(int(widths[chosen].max()))
         height = int(lifted[chosen].max())
         cost = operations(width, height) + _FRONT_OVERHEAD
         rank = _distance_to_root(fronts.parent, order)
@@ -109,6 +110,11 @@ def _distance_to_root(parent: np.ndarray, order: np.ndarray) -> np.ndarray:
     return distance
 
 
+def _rounded(width: int) -> int:
+    """The width of a phase: a multiple of what is eliminated together."""
+    return max(1, -(-width // TOGETHER)) * TOGETHER
+
+
 def _limits(widths: np.ndarray, heights: np.ndarray) -> list[int]:
     """The largest height of each phase, by what padding and phases cost."""
     most = int(heights.max())
@@ -123,7 +129,7 @@ def _limits(widths: np.ndarray, heights: np.ndarray) -> list[int]:
             low = high
             if not chosen.any():
                 return np.inf
-            each = operations(max(int(widths[chosen].max()), 1), high) + _FRONT_OVERHEAD
+            each = operations(_rounded(int(widths[chosen].max())), high) + _FRONT_OVERHEAD
             total += int(chosen.sum()) * each + 4 * _STEP_OVERHEAD
         return total
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,12 +10,26 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxopt_layers.matrix import constant_like, matmul
+from jaxopt_layers.multifrontal.condense import expand, reduce_right
 from jaxopt_layers.multifrontal.factor import Factor, PhaseFactor
 from jaxopt_layers.multifrontal.plan import PhasePlan, Plan
 
 
 def solve(plan: Plan, factor: Factor, right: Array) -> Array:
     """The solutions for a stack of right-hand sides (k, size)."""
+    rights = []
+    for condensation, done in zip(plan.condensations, factor.condensed, strict=True):
+        rights.append(right)
+        right = jax.vmap(partial(reduce_right, condensation, done))(right)
+    solution = _solve_fronts(plan, factor, right)
+    for condensation, done, right in zip(
+        plan.condensations[::-1], factor.condensed[::-1], rights[::-1], strict=True
+    ):
+        solution = jax.vmap(partial(expand, condensation, done))(right, solution)
+    return solution
+
+
+def _solve_fronts(plan: Plan, factor: Factor, right: Array) -> Array:
     count, dtype = right.shape[0], right.dtype
     padded = jnp.concatenate([right, jnp.zeros((count, 1), dtype)], axis=1).T
     anchor = right[0, 0] + jnp.sum(factor.phases[0].inverse.ravel()[:1])
