@@ -51,6 +51,8 @@ from jaxopt_layers.convex_problem import minimize as minimize
 from jaxopt_layers.convex_problem import variable as variable
 from jaxopt_layers.dpp.errors import DCPError as DCPError
 from jaxopt_layers.dpp.errors import DPPError as DPPError
+from jaxopt_layers.factorization_cost import FactorizationCost as FactorizationCost
+from jaxopt_layers.factorization_cost import factorization_cost as factorization_cost
 from jaxopt_layers.implicit_argmin import KKTPoint as KKTPoint
 from jaxopt_layers.implicit_argmin import implicit_argmin as implicit_argmin
 from jaxopt_layers.implicit_argmin import implicit_kkt as implicit_kkt

@@ -11,14 +11,15 @@ import jaxopt_layers as jl
 
 README = Path(__file__).parents[1] / "README.md"
 PUBLIC = set(
-    "AffineSolverAffine ArgminSolution ConeSolution Cones DCPError DPPError Derivative KKTPoint"
-    " LayerSolution QPSolution Settings SolverError SparseMatrix Status argmin convex_layer"
-    " derivative_quality entropy explain exponential geo_mean harmonic_mean huber implicit_argmin"
-    " implicit_kkt inv_pos kl_div lambda_max lambda_min log_det log_sum_exp logistic matrix_frac"
-    " maximize minimize nonneg nonpos norm1 norm2 norm_inf nuclear_norm p_norm perspective"
-    " positive_semidefinite power project project_dual psd quad_form quad_over_lin raise_if_failed"
-    " relative_entropy second_order sigma_max smat solve_and_derivative solve_cone solve_qp"
-    " sum_largest sum_squares svec total_variation variable".split()
+    "AffineSolverAffine ArgminSolution ConeSolution Cones DCPError DPPError Derivative"
+    " FactorizationCost KKTPoint LayerSolution QPSolution Settings SolverError SparseMatrix"
+    " Status argmin convex_layer derivative_quality entropy explain exponential"
+    " factorization_cost geo_mean harmonic_mean huber implicit_argmin implicit_kkt inv_pos"
+    " kl_div lambda_max lambda_min log_det log_sum_exp logistic matrix_frac maximize minimize"
+    " nonneg nonpos norm1 norm2 norm_inf nuclear_norm p_norm perspective positive_semidefinite"
+    " power project project_dual psd quad_form quad_over_lin raise_if_failed relative_entropy"
+    " second_order sigma_max smat solve_and_derivative solve_cone solve_qp sum_largest"
+    " sum_squares svec total_variation variable".split()
 )
 
 

@@ -44,12 +44,17 @@ def _operations(n: int, rows: int) -> tuple[float, float]:
     return 2 * rows * n**2 + 1.4 * n**3, 2 * n * rows**2 + 1.4 * rows**3
 
 
+def dense_operations(n: int, rows: int, diagonal: bool) -> float:
+    """Floating-point operations of the dense factorization, about."""
+    primal, dual = _operations(n, rows)
+    return min(primal, dual) if diagonal else primal
+
+
 def sparse_is_cheaper(
     quadratic: Array | SparseMatrix | None, matrix: SparseMatrix, cone: Product
 ) -> bool:
     """Whether factoring by the pattern is expected to be faster than the dense factorization."""
-    primal, dual = _operations(matrix.shape[1], matrix.shape[0])
-    dense = min(primal, dual) if is_diagonal(quadratic) else primal
+    dense = dense_operations(matrix.shape[1], matrix.shape[0], is_diagonal(quadratic))
     if dense < _SMALL or not is_available():
         return False
     plan = sparse_plan(quadratic, matrix, cone).factorization

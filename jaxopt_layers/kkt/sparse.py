@@ -77,9 +77,7 @@ def sparse_plan(
 
 
 @lru_cache(maxsize=64)
-def _plan(
-    quadratic: Pattern | None, matrix: Pattern, cone: Product, bounded: bool
-) -> SparsePlan:
+def _plan(quadratic: Pattern | None, matrix: Pattern, cone: Product, bounded: bool) -> SparsePlan:
     m, n = matrix.shape
     none = np.zeros(0, np.int64)
     upper = diagonal = none

@@ -59,7 +59,11 @@ class Condensed:
 
 
 def find_condensation(
-    rows: np.ndarray, columns: np.ndarray, starts: np.ndarray, neighbours: np.ndarray, safe: np.ndarray
+    rows: np.ndarray,
+    columns: np.ndarray,
+    starts: np.ndarray,
+    neighbours: np.ndarray,
+    safe: np.ndarray,
 ) -> Condensation | None:
     """The elimination of the safest nodes with few neighbours, the fewest first; None for none."""
     size = len(safe)
@@ -139,7 +143,9 @@ def condense(plan: Condensation, diagonal: Array, entries: Array) -> tuple[Conde
         lambda index: scaled[first[index]] * cross[second[index]], jnp.sum, entries.dtype
     )
     before = jnp.concatenate([jnp.zeros(1, entries.dtype), entries])[plan.stayed]
-    squares = plan.by_kept.reduce(lambda index: scaled[index] * cross[index], jnp.sum, entries.dtype)
+    squares = plan.by_kept.reduce(
+        lambda index: scaled[index] * cross[index], jnp.sum, entries.dtype
+    )
     return Condensed(inverse, cross), diagonal[plan.kept] - squares, before - filled
 
 

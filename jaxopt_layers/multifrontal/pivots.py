@@ -68,6 +68,12 @@ def _small_inverse_factor(matrix: Array, signs: Array) -> Array:
         right[c] = [value * scale for value in right[c]]
         for i in range(c + 1, size):
             factor = signs[c] * left[c][i]
-            left[i] = [a - factor * b if j > c else a for j, (a, b) in enumerate(zip(left[i], left[c], strict=True))]
-            right[i] = [a - factor * b if j <= c else a for j, (a, b) in enumerate(zip(right[i], right[c], strict=True))]
+            left[i] = [
+                a - factor * b if j > c else a
+                for j, (a, b) in enumerate(zip(left[i], left[c], strict=True))
+            ]
+            right[i] = [
+                a - factor * b if j <= c else a
+                for j, (a, b) in enumerate(zip(right[i], right[c], strict=True))
+            ]
     return jnp.stack([jnp.stack(row) for row in right])

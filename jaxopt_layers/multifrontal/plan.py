@@ -12,7 +12,6 @@ from jaxopt_layers.multifrontal.fronts import Fronts, find_fronts, operations
 from jaxopt_layers.multifrontal.ordering import adjacency, dissection_order
 from jaxopt_layers.multifrontal.schedule import CHILDREN, Phase, make_phases, with_few_children
 
-
 # At most so many rounds of nodes are eliminated before the fronts.
 _CONDENSATIONS = 3
 

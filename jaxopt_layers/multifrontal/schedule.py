@@ -23,6 +23,8 @@ CHILDREN = 2
 _MOST_PHASES = 4
 # What a step costs beside its fronts, and a front beside its arithmetic, in operations.
 _STEP_OVERHEAD = 100_000
+# What a phase costs: mostly to compile.
+_PHASE_OVERHEAD = 1_000_000
 _FRONT_OVERHEAD = 3_000
 _WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
@@ -130,7 +132,7 @@ def _limits(widths: np.ndarray, heights: np.ndarray) -> list[int]:
             if not chosen.any():
                 return np.inf
             each = operations(_rounded(int(widths[chosen].max())), high) + _FRONT_OVERHEAD
-            total += int(chosen.sum()) * each + 4 * _STEP_OVERHEAD
+            total += int(chosen.sum()) * each + _PHASE_OVERHEAD
         return total
 
     options = [c for k in range(_MOST_PHASES) for c in combinations(ladder, k)]

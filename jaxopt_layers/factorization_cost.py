@@ -1,0 +1,101 @@
+"""`factorization_cost`: how a program's linear systems would be factored, and what that takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxopt_layers.checks import check_settings
+from jaxopt_layers.cone_arguments import ConeProgram
+from jaxopt_layers.cones import Cones
+from jaxopt_layers.implicit import Data, Layout
+from jaxopt_layers.kkt import dense_operations, sparse_plan
+from jaxopt_layers.matrix import is_diagonal
+from jaxopt_layers.qp_arguments import QuadraticProgram
+from jaxopt_layers.settings import Settings
+from jaxopt_layers.sparse_matrix import MatrixLike, SparseMatrix
+
+_OWNER = "factorization_cost"
+
+
+@dataclass(frozen=True)
+class FactorizationCost:
+    """What one factorization of one problem takes; an iteration makes one.
+
+    - `factorization`: ``"dense"`` or ``"sparse"``.
+    - `operations`: floating-point operations, about.
+    - `bytes`: the size of the factorization.
+    - `steps`: how many batches of fronts are eliminated one after the other; 1 if dense.
+    """
+
+    factorization: Literal["dense", "sparse"]
+    operations: float
+    bytes: int
+    steps: int
+
+
+def factorization_cost(
+    P: MatrixLike | None = None,
+    A: MatrixLike | None = None,
+    G: MatrixLike | None = None,
+    *,
+    bounds: bool = False,
+    cones: Cones | None = None,
+    settings: Settings = Settings(),  # noqa: B008 (frozen)
+) -> FactorizationCost:
+    """How the KKT systems of a program would be factored, without solving it.
+
+    **Arguments:** the matrices of [`solve_qp`][] (`P` is its Q; `A` and `G` or None) and whether there are
+    `bounds`; or, with `cones`, `P` and `A` of [`solve_cone`][]. Only shapes, patterns and `settings` count.
+
+    **Returns:** a [`FactorizationCost`][].
+
+    ```python
+    import numpy as np, jaxopt_layers as jl
+
+    difference = jl.SparseMatrix.from_dense(np.eye(400)[1:] - np.eye(400)[:-1])
+    jl.factorization_cost(np.ones(400), G=difference).factorization  # 'sparse'
+    ```
+    """
+    check_settings(_OWNER, settings)
+    given = [matrix for matrix in (A, G, P) if matrix is not None]
+    if not given:
+        raise ValueError(f"{_OWNER}: give at least one of `P`, `A` and `G`.")
+    n = jnp.shape(given[0])[-1] if not isinstance(given[0], SparseMatrix) else given[0].shape[1]
+    layout, data = _program(n, P, A, G, bounds, cones, settings)
+    itemsize = data.linear.dtype.itemsize
+    if isinstance(data.matrix, SparseMatrix):
+        plan = sparse_plan(data.quadratic, data.matrix, layout.cone).factorization
+        return FactorizationCost("sparse", plan.operations, itemsize * plan.entries, plan.steps)
+    rows = 0 if data.matrix is None else data.matrix.shape[0]
+    operations = dense_operations(n, rows, is_diagonal(data.quadratic))
+    return FactorizationCost("dense", operations, layout.member_bytes(data), 1)
+
+
+def _program(
+    n: int,
+    P: MatrixLike | None,
+    A: MatrixLike | None,
+    G: MatrixLike | None,
+    bounds: bool,
+    cones: Cones | None,
+    settings: Settings,
+) -> tuple[Layout, Data]:
+    def zeros(matrix: MatrixLike | None) -> ArrayLike | None:
+        if matrix is None:
+            return None
+        return np.zeros(matrix.shape[0] if isinstance(matrix, SparseMatrix) else len(matrix))  # type: ignore
+
+    if cones is not None:
+        if A is None or G is not None:
+            raise ValueError(f"{_OWNER}: with `cones`, give `A` (and `P`) and no `G`.")
+        program = ConeProgram.checked(_OWNER, A, zeros(A), np.zeros(n), cones, P)
+        return program.layout, program.program(settings)[0]
+    limits = (0.0, 1.0) if bounds else (None, None)
+    program = QuadraticProgram.checked(P, np.zeros(n), A, zeros(A), G, zeros(G), *limits)
+    layout, data, _ = program.program(settings)
+    return layout, data
