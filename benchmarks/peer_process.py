@@ -37,7 +37,7 @@ def run_worker(
     for key, value in options:
         command += [f"--{key}", str(value)]
     env = dict(env)
-    if name == OURS:  # so that it runs from a checkout that is not installed
+    if name.startswith(OURS):  # so that it runs from a checkout that is not installed
         root = str(Path(__file__).resolve().parent.parent)
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     child = Child.start(command, folder / f"{name}.log", timeout, env)
@@ -63,7 +63,7 @@ def run_worker(
 def python_for(name: str, given: Sequence[str]) -> str:
     """Our own always runs here; a peer where [NAME=]PATH says."""
     default = sys.executable
-    if name == OURS:
+    if name.startswith(OURS):
         return default
     for choice in given:
         peer, separator, path = choice.partition("=")

@@ -96,18 +96,20 @@ class Fits(NamedTuple):
 def surprise(learned: Learned, curves: Curves) -> tuple[jax.Array, Fits]:
     """The negative log-likelihood of a left-out reading; fold number FOLDS leaves none out."""
     precision = jnp.exp(learned.precision)[curves.laboratory]
-    left_out = curves.fold == jnp.arange(FOLDS + 1)[:, None, None]
+    smoothness = jnp.exp(learned.smoothness)
 
     def fit(y: jax.Array, given: jax.Array) -> tuple[jax.Array, jax.Array]:
-        smoothness = jnp.exp(learned.smoothness)
         solution = layer(y=y, precision=given, smoothness=smoothness, bend=jnp.zeros_like(y[0]))
         return solution.variables["x"], solution.status
 
-    folds = jax.vmap(jax.vmap(fit), in_axes=(None, 0))
-    x, status = folds(curves.y, jnp.where(left_out, 0, precision))
-    each = 0.5 * (precision * (x - curves.y) ** 2 - jnp.log(precision))
-    loss = jnp.sum(jnp.where(left_out, each, 0)) / curves.y.size
-    return loss, Fits(x[-1], jnp.sum(status != jl.Status.SOLVED))
+    def without(fold: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        left_out = curves.fold == fold
+        x, status = jax.vmap(fit)(curves.y, jnp.where(left_out, 0, precision))
+        each = 0.5 * (precision * (x - curves.y) ** 2 - jnp.log(precision))
+        return jnp.sum(jnp.where(left_out, each, 0)), x, status
+
+    losses, x, status = jax.vmap(without)(jnp.arange(FOLDS + 1))
+    return jnp.sum(losses) / curves.y.size, Fits(x[-1], jnp.sum(status != jl.Status.SOLVED))
 
 
 # The only program to compile for learning and for testing: both have as many curves.
@@ -131,12 +133,12 @@ def learn(curves: Curves, steps: int, learning_rate: float) -> History:
     """Adam on the logarithms, from one precision for all laboratories."""
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps, alpha=0.05))
     learned = learned_from(np.full(len(NOISE), 10.0), 10.0)
-    state = optimizer.init(learned)  # pyright: ignore[reportArgumentType]
+    update, state = jax.jit(optimizer.update), optimizer.init(learned)  # pyright: ignore[reportArgumentType]
     history = History([], [learned])
     progress = trange(steps, desc="learning the laboratories' precisions", unit="step")
     for _ in progress:
         (loss, fits), gradient = surprise_and_gradient(learned, curves)
-        change, state = optimizer.update(gradient, state)
+        change, state = update(gradient, state)
         learned = optax.apply_updates(learned, change)
         history.losses.append(float(loss))
         history.learned.append(learned)  # pyright: ignore[reportArgumentType]

@@ -30,11 +30,10 @@ IDENTITY = np.eye(CLASSES)
 AT_LEAST = np.triu(np.ones((CLASSES, CLASSES)))
 
 
-def on_simplex(scores: jax.Array, M: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """p (n,) for M (n, n), and the status."""
+def on_simplex(scores: jax.Array, M: jax.Array) -> jl.QPSolution:
+    """The solution, whose x is p (n,), for M (n, n); its objective lacks the constant 1/2 |s|^2."""
     ones = jnp.ones_like(scores)
-    solution = jl.solve_qp(M.T @ M, -M.T @ scores, ones[None], ones[:1], lower=0 * ones)
-    return solution.x, solution.status
+    return jl.solve_qp(M.T @ M, -M.T @ scores, ones[None], ones[:1], lower=0)
 
 
 def sparsemax_closed_form(scores: np.ndarray) -> np.ndarray:

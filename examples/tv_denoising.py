@@ -107,9 +107,9 @@ def at_start(n: int, weight: float = UNTUNED) -> Parameters:
 def operator(taps: jax.Array) -> jax.Array:
     """D (n - 1, n): row i holds its taps at the places i - 1 to i + 2, as far as there are any."""
     rows = taps.shape[0]
-    place = jnp.arange(rows)[:, None] + jnp.arange(TAPS)
-    wide = jnp.zeros((rows, rows + TAPS - 1), taps.dtype).at[jnp.arange(rows)[:, None], place]
-    return wide.set(taps)[:, 1 : rows + 2]
+    row, tap = np.indices(taps.shape)
+    wide = jnp.zeros((rows, rows + TAPS - 1), taps.dtype).at[row, row + tap].set(taps)
+    return wide[:, 1 : rows + 2]
 
 
 def dual_of_denoising(u, y, D, weight):
@@ -174,7 +174,7 @@ class Trainer:
     ) -> Parameters:
         """Adam on random batches; `what` is "weight", which leaves D as it is, or "D"."""
         optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps, alpha=0.05))
-        state = optimizer.init(parameters)  # pyright: ignore[reportArgumentType]
+        update, state = jax.jit(optimizer.update), optimizer.init(parameters)  # pyright: ignore[reportArgumentType]
         progress = trange(steps, desc=f"learning the {what}", unit="step")
         for _ in progress:
             rows = self.rng.choice(len(self.train.noisy), self.sizes.batch, replace=False)
@@ -182,7 +182,7 @@ class Trainer:
             (loss, denoised), gradient = self.evaluate(parameters, signals)
             if what == "weight":
                 gradient = gradient._replace(taps=jnp.zeros_like(gradient.taps))
-            change, state = optimizer.update(gradient, state)
+            change, state = update(gradient, state)
             parameters = optax.apply_updates(parameters, change)  # pyright: ignore
             progress.set_postfix(error=f"{loss:.4f}")
             if denoised.failed:
