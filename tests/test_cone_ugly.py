@@ -52,18 +52,6 @@ def scaled_results(case):
     return run(case, programs, known), units
 
 
-# Contradictory rows beside these cones end as NUMERICAL_ERROR: an engine defect. The certificate is zero
-# on the rows of the exponential or power cone, next to which the iterates jam.
-DEFECTIVE = {"few", "mixed", "exponential", "power", "dual_power"}
-
-
-@pytest.fixture
-def known_defect(request, case):
-    if case.name in DEFECTIVE:
-        reason = "infeasible beside an exponential or power cone"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
-
-
 @every_case
 def test_scaling_changes_neither_status_nor_solution(case):
     results, units = scaled_results(case)
@@ -163,7 +151,6 @@ def test_a_row_that_says_the_same_twice(case):
 
 
 @every_case
-@pytest.mark.usefixtures("known_defect")
 def test_an_equality_that_contradicts(case):
     """0'x = 1 is infeasible, whatever stands around it; the dual is feasible as it was."""
     programs, known = [], known_results(case).known
@@ -179,7 +166,6 @@ def test_an_equality_that_contradicts(case):
 
 
 @pytest.mark.parametrize("case", [CASES["nonnegative"], CASES["few"]], ids=lambda case: case.name)
-@pytest.mark.usefixtures("known_defect")
 def test_inequalities_that_contradict(case):
     """a'x <= b and a'x >= b + 1/2: the certificate is zero on the rows of every other cone."""
     programs = []

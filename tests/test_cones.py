@@ -299,9 +299,9 @@ def test_a_stack_is_its_members_side_by_side(stack, rng):
     np.testing.assert_allclose(stack.project_product(v, u), expected, **tolerance)
     expected = joined(lambda cone, i: cone.rectify_scaling(jnp.exp(parts[i])))
     np.testing.assert_allclose(stack.rectify_scaling(jnp.exp(v)), expected, **tolerance)
-    barrier = stack.barrier(unit, unit)
-    chex.assert_shape(barrier, (0 if stack.symmetric else 2,))
-    np.testing.assert_allclose(barrier, 0, atol=1e-12)  # -degree log(mu) at mu = 1
+    distance = stack.distance(unit, unit)
+    chex.assert_shape(distance, (0 if stack.symmetric else 2,))
+    np.testing.assert_allclose(distance, 0, atol=1e-12)
 
 
 @pytest.mark.parametrize("stack", [STACKS["second order"], STACKS["power"]], ids=["soc", "power"])

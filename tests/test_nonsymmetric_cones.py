@@ -230,18 +230,19 @@ def test_correction_is_the_curvature_of_the_central_path(name, rng):
 
 
 @every_cone
-def test_barrier_measures_the_distance_from_the_central_path(cone, rng):
+def test_distance_from_the_central_path(cone, rng):
     mu = 0.02
     s, z = central_pairs(cone, rng, mu)
-    barrier = batched(cone, "barrier")
-    np.testing.assert_allclose(barrier(s, z), -3 * np.log(mu), rtol=1e-12)
+    distance = batched(cone, "distance")
+    np.testing.assert_allclose(distance(s, z), 0, atol=1e-10)
     assert np.all(batched(cone, "interior")(s, z))
     s, z = interior_pairs(cone, rng)
-    gap = np.asarray(barrier(s, z)) + 3 * np.log(np.sum(s * z, axis=1) / 3)
-    assert np.all(gap > -1e-12)
-    assert np.max(gap) > 0.1
+    found = np.asarray(distance(s, z))
+    assert np.all(found > -1e-12)
+    assert np.max(found) > 0.1
+    np.testing.assert_allclose(distance(1e3 * s, 1e-7 * z), found, atol=1e-8)
     for pair in ((-s, z), (s, -z), (0 * s, z), (s, 0 * z)):
-        assert np.all(np.isinf(barrier(*pair)))
+        assert np.all(np.isinf(distance(*pair)))
         assert not np.any(batched(cone, "interior")(*pair))
 
 

@@ -122,7 +122,7 @@ def test_sizes_units_and_hashes(cone):
     chex.assert_type(unit, jnp.float32)
     np.testing.assert_array_equal(unit, np.eye(cone.size)[0])
     assert cone.degree == 1
-    assert cone.barrier(unit, unit) == 0
+    assert cone.distance(unit, unit) == 0
     assert cone.symmetric
     assert hash(cone) == hash(copy.deepcopy(cone))
 

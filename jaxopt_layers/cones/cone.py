@@ -82,14 +82,15 @@ class Cone(Protocol):
     def max_step(self, scaling: Any, s: Array, z: Array, ds: Array, dz: Array) -> Array:
         """Largest step, possibly infinite, that keeps s + step ds in K and z + step dz in K*.
 
-        Infinite for a cone that isn't symmetric: `barrier` tells where such a one ends.
+        Infinite for a cone that isn't symmetric: `distance` tells where such a one ends.
         """
         ...
 
-    def barrier(self, s: Array, z: Array) -> Array:
-        """The sum of both barriers, at least ``-degree log(mu)`` and equal to it on the central path;
+    def distance(self, s: Array, z: Array) -> Array:
+        """How far a pair is from the cone's own central path, whatever its mu; infinite outside.
 
-        infinite outside. Of cones that aren't symmetric, zero for the others.
+        The sum of both barriers and ``degree log(s'z / degree)``, at least zero. Cones that are symmetric
+        give zero.
         """
         ...
 

@@ -60,7 +60,7 @@ class Nonnegative:
     def max_step(self, scaling: Array, s: Array, z: Array, ds: Array, dz: Array) -> Array:
         return jnp.min(jnp.minimum(step_to_zero(s, ds), step_to_zero(z, dz)), initial=jnp.inf)
 
-    def barrier(self, s: Array, z: Array) -> Array:
+    def distance(self, s: Array, z: Array) -> Array:
         return jnp.zeros((), s.dtype)
 
     def project(self, v: Array) -> Array:

@@ -18,6 +18,7 @@ from jaxopt_layers.cones.three_dimensional import (
     finite_or_zero,
     scaling_factors,
 )
+from jaxopt_layers.matrix import dot
 
 
 class Projection(NamedTuple):
@@ -90,10 +91,12 @@ class ThreeDimensional:
         """``(ds/dv) u``, itself differentiable."""
         return jax.jvp(lambda v: self.central_pair(v, mu)[0], (v,), (u,))[1]
 
-    def _barrier(self, s: Array, z: Array) -> Array:
-        """``f(s) + f*(z) + 3`` of a pair in K x K*, infinite outside."""
-        inside = self.functions.interior(s) & self.functions.dual_interior(z)
+    def _distance(self, s: Array, z: Array) -> Array:
+        """``f(s) + f*(z) + 3 + 3 log(s'z / 3)`` of a pair in K x K*, infinite outside."""
+        product = dot(s, z) / 3
+        inside = self.functions.interior(s) & self.functions.dual_interior(z) & (product > 0)
         value = self.functions.value(s) + self.functions.dual_value(z) + 3
+        value = value + 3 * jnp.log(jnp.where(inside, product, 1))
         return jnp.where(inside, value, jnp.inf)
 
     def _central(self, v: Array, mu: ArrayLike) -> tuple[Array, Array, Array, Array]:
@@ -113,9 +116,8 @@ class PrimalCone(ThreeDimensional):
     def interior(self, s: Array, z: Array) -> Array:
         return self.functions.interior(s) & self.functions.dual_interior(z)
 
-    def barrier(self, s: Array, z: Array) -> Array:
-        """``f(s) + f*(z) + 3``: at least -3 log mu, and equal to that on the central path."""
-        return self._barrier(s, z)
+    def distance(self, s: Array, z: Array) -> Array:
+        return self._distance(s, z)
 
     def scaling(self, s: Array, z: Array, mu: Array) -> Array:
         """The factor at an interior pair; the pair's own s'z / 3 stands for mu."""
@@ -148,9 +150,8 @@ class DualCone(ThreeDimensional):
     def interior(self, s: Array, z: Array) -> Array:
         return self.functions.interior(z) & self.functions.dual_interior(s)
 
-    def barrier(self, s: Array, z: Array) -> Array:
-        """``f*(s) + f(z) + 3``: at least -3 log mu, and equal to that on the central path."""
-        return self._barrier(z, s)
+    def distance(self, s: Array, z: Array) -> Array:
+        return self._distance(z, s)
 
     def scaling(self, s: Array, z: Array, mu: Array) -> Array:
         """The factor at an interior pair; the pair's own s'z / 3 stands for mu."""

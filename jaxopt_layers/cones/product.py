@@ -98,10 +98,10 @@ class Product:
             longest = jnp.minimum(longest, cone.max_step(part, s, z, ds, dz))
         return longest
 
-    def barrier(self, s: Array, z: Array) -> Array:
+    def distance(self, s: Array, z: Array) -> Array:
         """Of every cone that isn't symmetric, joined."""
         vectors = zip(self.cones, self.split(s), self.split(z), strict=True)
-        parts = [cone.barrier(s, z) for cone, s, z in vectors if not cone.symmetric]
+        parts = [cone.distance(s, z) for cone, s, z in vectors if not cone.symmetric]
         return _join(parts, s.dtype)
 
     def project(self, v: Array) -> Array:

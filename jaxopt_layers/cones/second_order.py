@@ -150,7 +150,7 @@ class SecondOrder:
         points, directions = jnp.stack([s, z]), jnp.stack([ds, dz])
         return jnp.min(jax.vmap(self._step_to_boundary)(points, directions))
 
-    def barrier(self, s: Array, z: Array) -> Array:
+    def distance(self, s: Array, z: Array) -> Array:
         return jnp.zeros((), s.dtype)
 
     def project(self, v: Array) -> Array:

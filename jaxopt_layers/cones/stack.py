@@ -86,12 +86,12 @@ class Stack:
         steps = self._map(lambda cone, *values: cone.max_step(*values), arguments, s.dtype)
         return jnp.min(steps)
 
-    def barrier(self, s: Array, z: Array) -> Array:
+    def distance(self, s: Array, z: Array) -> Array:
         """Of every copy, (count,)."""
         if self.symmetric:
             return jnp.zeros(0, s.dtype)
         pair = [self._rows(s), self._rows(z)]
-        return self._map(lambda cone, s, z: cone.barrier(s, z), pair, s.dtype)
+        return self._map(lambda cone, s, z: cone.distance(s, z), pair, s.dtype)
 
     def project(self, v: Array) -> Array:
         return self._vectors(lambda cone, v: cone.project(v), v)

@@ -58,7 +58,7 @@ class Zero:
     def max_step(self, scaling: Array, s: Array, z: Array, ds: Array, dz: Array) -> Array:
         return jnp.array(jnp.inf, s.dtype)
 
-    def barrier(self, s: Array, z: Array) -> Array:
+    def distance(self, s: Array, z: Array) -> Array:
         return jnp.zeros((), s.dtype)
 
     def project(self, v: Array) -> Array:

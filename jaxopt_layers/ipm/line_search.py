@@ -17,7 +17,8 @@ from jaxopt_layers.ipm.state import Iterate
 
 _RATIO = 0.88
 _LENGTHS = 24
-# Largest distance to the central path of one cone: barrier + degree log(mu), which is zero on it.
+# Largest distance of a cone's pair to its own central path. How the pairs' products compare with one another
+# is not asked: beside a certificate that has nothing to do with a cone, its product vanishes first.
 _NEIGHBOURHOOD = 3.0
 
 
@@ -41,8 +42,7 @@ def _first(
     def admissible(length: Array) -> Array:
         point = jax.tree.map(lambda v, dv: v + length * dv, iterate, direction)
         z = point.u[point.u.shape[0] - point.s.shape[0] :]
-        distance = cone.barrier(point.s, z) + 3 * jnp.log(point.mu(cone))
-        return jnp.all(distance < limit)  # false for NaN, and infinite outside
+        return jnp.all(cone.distance(point.s, z) < limit)  # false for NaN
 
     accepted = jax.vmap(admissible)(lengths)
     return jnp.max(jnp.where(accepted, lengths, 0))
