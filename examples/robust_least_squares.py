@@ -119,7 +119,7 @@ def learn(machines: Machines, steps: int, learning_rate: float) -> History:
         change, state = optimizer.update(gradient, state)
         return optax.apply_updates(log_r, change), state, loss, failed
 
-    log_r = jnp.full(SENSORS, jnp.log(0.3))
+    log_r = jnp.asarray(np.log(np.full(SENSORS, 0.3)))
     state = optimizer.init(log_r)
     history = History([], [np.exp(np.asarray(log_r))])
     progress = trange(steps, desc="learning the sensors' errors", unit="step")

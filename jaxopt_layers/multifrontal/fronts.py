@@ -40,55 +40,79 @@ def find_fronts(neighbours: np.ndarray, starts: np.ndarray, order: np.ndarray) -
     position[order] = np.arange(size)
     later = _later_neighbours(neighbours, starts, order, position)
 
-    structure: list[set[int] | None] = [None] * size
+    structure: list[set[int]] = [set() for _ in range(size)]
     children: list[list[int]] = [[] for _ in range(size)]
     # The open front whose last node is j: its pivots, and the closed fronts that hang below it.
     members: list[list[int]] = [[] for _ in range(size)]
     hanging: list[list[int]] = [[] for _ in range(size)]
-    closed_pivots, closed_below, last_node = [], [], []
-
-    def close(j: int) -> int:
-        closed_pivots.append(members[j])
-        closed_below.append(sorted(structure[j] or ()))
-        last_node.append(j)
-        for child in hanging[j]:
-            parents[child] = len(closed_pivots) - 1
-        parents.append(-1)
-        members[j], hanging[j] = [], []
-        return len(closed_pivots) - 1
-
+    closed_pivots: list[list[int]] = []
+    closed_below: list[list[int]] = []
     parents: list[int] = []
+
+    def close(pivots: list[int], below: set[int], under: list[int]) -> int:
+        number = len(closed_pivots)
+        closed_pivots.append(pivots)
+        closed_below.append(sorted(below))
+        parents.append(-1)
+        for child in under:
+            parents[child] = number
+        return number
+
     for j in range(size):
         below = set(later[j])
         for child in children[j]:
-            below |= structure[child] or set()
+            below |= structure[child]
         below.discard(j)
-        structure[j] = below
         width, count = 1, len(below)
-        own, under = [j], []
+        own, under, apart = [j], [], []
         # The children that cost least to take in come first.
-        for child in sorted(children[j], key=lambda c: len(members[c])):
+        for child in sorted(children[j], key=lambda c: (len(members[c]), len(structure[c]))):
             extra = len(members[child])
-            kept = operations(width, count) + operations(extra, len(structure[child] or ()))
-            joined = operations(width + extra, count)
-            if width + extra <= WIDEST and joined <= kept + _OVERHEAD:
+            kept = operations(width, count) + operations(extra, len(structure[child]))
+            if width + extra <= WIDEST and operations(width + extra, count) <= kept + _OVERHEAD:
                 own = members[child] + own
                 under += hanging[child]
                 width += extra
             else:
-                under.append(close(child))
-            structure[child] = None
-        members[j], hanging[j] = own, under
+                apart.append(_Open(members[child], structure[child], hanging[child]))
+            structure[child] = members[child] = hanging[child] = None  # type: ignore
+        for group in _join_siblings(apart):
+            under.append(close(group.pivots, group.below, group.under))
+        structure[j], members[j], hanging[j] = below, own, under
         if below:
             children[min(below)].append(j)
         else:
-            close(j)
+            close(own, below, under)
     pivots = [order[np.array(sorted(nodes))] for nodes in closed_pivots]
     return Fronts(
         pivots=pivots,
         below=[order[np.array(nodes, np.int64)] for nodes in closed_below],
         parent=np.array(parents, np.int64),
     )
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A front that is about to be closed."""
+
+    pivots: list[int]
+    below: set[int]
+    under: list[int]
+
+
+def _join_siblings(fronts: list[_Open]) -> list[_Open]:
+    """Fronts of one parent, those joined whose rows below are nearly the same."""
+    joined: list[_Open] = []
+    for front in fronts:
+        if joined:
+            last = joined[-1]
+            width, below = len(last.pivots) + len(front.pivots), last.below | front.below
+            apart = sum(operations(len(f.pivots), len(f.below)) for f in (last, front))
+            if width <= WIDEST and operations(width, len(below)) <= apart + _OVERHEAD:
+                joined[-1] = _Open(last.pivots + front.pivots, below, last.under + front.under)
+                continue
+        joined.append(front)
+    return joined
 
 
 def _later_neighbours(
