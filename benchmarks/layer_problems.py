@@ -87,7 +87,8 @@ def _optnet(_: Rng, n: int) -> Model:
     Q_sqrt, q = cp.Parameter((n, n)), cp.Parameter(n)
     A, b, G, h = cp.Parameter((p, n)), cp.Parameter(p), cp.Parameter((m, n)), cp.Parameter(m)
     objective = cp.Minimize(0.5 * cp.sum_squares(Q_sqrt @ z) + q @ z)
-    problem = cp.Problem(objective, [A @ z == b, G @ z <= h])
+    constraints: list[Any] = [A @ z == b, G @ z <= h]
+    problem = cp.Problem(objective, constraints)
 
     def draw(rng: Rng) -> Sequence[Any]:
         root = np.eye(n) + 0.3 * rng.standard_normal((n, n)) / np.sqrt(n)
@@ -112,7 +113,8 @@ def _sparse_qp(rng: Rng, n: int) -> Model:
     q, b, limit = cp.Parameter(n), cp.Parameter(rows), cp.Parameter(n, nonneg=True)
     smooth = 0.25 * cp.sum_squares(cp.diff(x))
     objective = cp.Minimize(0.5 * cp.sum_squares(x) + smooth + q @ x)
-    problem = cp.Problem(objective, [A @ x == b, x <= limit, x >= -limit])
+    constraints: list[Any] = [A @ x == b, x <= limit, x >= -limit]
+    problem = cp.Problem(objective, constraints)
 
     def draw(rng: Rng) -> Sequence[Any]:
         inside = 0.3 * rng.uniform(-1, 1, n)
@@ -140,7 +142,8 @@ def _portfolio(_: Rng, assets: int, factors: int) -> Model:
     mu, F = cp.Parameter(assets), cp.Parameter((factors, assets))
     d = cp.Parameter(assets, nonneg=True)
     risk = cp.norm(F @ w) + cp.norm(cp.multiply(d, w))
-    problem = cp.Problem(cp.Maximize(mu @ w - 0.5 * risk), [cp.sum(w) == 1, w >= 0])
+    constraints: list[Any] = [cp.sum(w) == 1, w >= 0]
+    problem = cp.Problem(cp.Maximize(mu @ w - 0.5 * risk), constraints)
 
     def draw(rng: Rng) -> Sequence[Any]:
         exposure = rng.standard_normal((factors, assets)) / np.sqrt(factors)
@@ -168,8 +171,8 @@ def _geometric(_: Rng, dimension: int) -> Model:
     ratio = cp.Parameter(pos=True)
     volume = cp.prod(sides)
     total = cp.sum(cp.hstack([price[i] * volume / sides[i] for i in range(dimension)]))
-    proportions = [sides[i] <= ratio * sides[i + 1] for i in range(dimension - 1)]
-    problem = cp.Problem(cp.Minimize(1 / volume), [total <= surface, *proportions])
+    constraints: list[Any] = [sides[i] <= ratio * sides[i + 1] for i in range(dimension - 1)]
+    problem = cp.Problem(cp.Minimize(1 / volume), [total <= surface, *constraints])
 
     def draw(rng: Rng) -> Sequence[Any]:
         return 1 + rng.random(dimension), 5 + rng.random(), 0.8 + 0.4 * rng.random()
@@ -184,7 +187,7 @@ def _semidefinite(_: Rng, side: int) -> Model:
     C = cp.Parameter((side, side))
     matrices = [cp.Parameter((side, side)) for _ in range(equations)]
     b = cp.Parameter(equations)
-    equalities = [cp.trace(M @ X) == b[i] for i, M in enumerate(matrices)]
+    equalities: list[Any] = [cp.trace(M @ X) == b[i] for i, M in enumerate(matrices)]
     problem = cp.Problem(cp.Minimize(cp.trace(C @ X)), [X >> 0, *equalities])
 
     def draw(rng: Rng) -> Sequence[Any]:

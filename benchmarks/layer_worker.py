@@ -9,7 +9,7 @@ import argparse
 import time
 from pathlib import Path
 
-from layer_accuracy import slopes
+from layer_accuracy import FINE, slopes
 from layer_problems import find_family, make_batch
 from measure import time_calls
 from peer_process import WorkerFiles
@@ -58,7 +58,9 @@ def main() -> None:
         arrays |= {f"d{i}": value for i, value in enumerate(runner.gradients(result))}
         if arguments.peer == layer.OURS:
             save("differences")
-            arrays["slopes"] = slopes(runner, batch)
+            fine = runner_class(batch, FINE, **entry.settings)
+            fine.construct()
+            arrays["slopes"] = slopes(fine, batch)
     except Unsupported as error:
         record["unsupported"] = str(error)
     save("done")

@@ -145,14 +145,18 @@ def learn(
     name: str, teach: Callable, program: Program, q: jax.Array, wanted: jax.Array, steps: int
 ) -> Student:
     optimizer = optax.adam(optax.cosine_decay_schedule(0.05, steps, alpha=0.05))
-    update = jax.jit(optimizer.update)
+
+    @jax.jit
+    def update(gradient: Program, state: optax.OptState, program: Program) -> tuple:
+        change, state = optimizer.update(gradient, state)
+        return optax.apply_updates(program, change), state
+
     state = optimizer.init(program)
     first = now = teach(program, q, wanted)
     losses = [float(now.loss)]
     progress = trange(steps, desc=f"learning through {name}", unit="step")
     for _ in progress:
-        change, state = update(now.gradient, state)
-        program = optax.apply_updates(program, change)
+        program, state = update(now.gradient, state, program)
         now = teach(program, q, wanted)
         losses.append(float(now.loss))
         progress.set_postfix(error=f"{now.loss:.4f}")

@@ -29,7 +29,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cvxpy as cp
 import jax
@@ -115,7 +115,8 @@ def markowitz() -> CvxpyLayer:
     mu, held = cp.Parameter(ASSETS), cp.Parameter(ASSETS)
     risk, cost = cp.Parameter((ASSETS, ASSETS), PSD=True), cp.Parameter(nonneg=True)
     utility = mu @ w - 0.5 * cp.quad_form(w, risk) - cost * cp.sum(bought + sold)
-    problem = cp.Problem(cp.Maximize(utility), [cp.sum(w) == 1, w == held + bought - sold])
+    constraints: list[Any] = [cp.sum(w) == 1, w == held + bought - sold]
+    problem = cp.Problem(cp.Maximize(utility), constraints)
     return CvxpyLayer(problem, parameters=[mu, risk, cost, held], variables=[w])
 
 

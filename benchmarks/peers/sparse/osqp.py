@@ -1,5 +1,6 @@
-"""OSQP in a loop, polished: an alternating direction method, first-order. Its adjoint derivative is there
-for all that it knows, a matrix with two limits for each row, bounds being rows.
+"""OSQP in a loop, polished: an alternating direction method, first-order. Forward only here.
+
+It knows a matrix with two limits for each row; bounds are rows.
 """
 
 from __future__ import annotations
