@@ -143,6 +143,7 @@ def test_forms_agree(rng, case):
             np.testing.assert_allclose(a, b, rtol=0, atol=F64.exact)
 
 
+@pytest.mark.slow
 def test_softmax_closed_form(rng):
     """Values, Jacobians in both modes, and second derivatives in every order of the modes."""
     scores, weights = normal(5), normal(5)

@@ -34,6 +34,7 @@ def test_nested_maps(rng):
     jax.tree.map(np.testing.assert_array_equal, chunked(x, y), expected)
 
 
+@pytest.mark.slow
 def test_large_programs_in_chunks(rng):
     """40 variables and 21 members make three chunks, the last with padding."""
     n, size = 40, 21

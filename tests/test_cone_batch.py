@@ -162,6 +162,7 @@ def test_shared_matrices_give_what_copies_give():
     assert_same(shared(data), copies.solution, gradients)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["shard_map", pytest.param("sharded data", marks=pytest.mark.slow)])
 def test_eight_devices_give_what_one_gives(way):
     """Values and gradients over simulated devices, two members each."""

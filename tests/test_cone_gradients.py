@@ -200,6 +200,7 @@ CHOICES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choices", "tolerance"),
     [

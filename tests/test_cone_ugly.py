@@ -315,6 +315,7 @@ def test_one_variable(name):
 # --- single precision and warm starts --------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_single_precision_where_double_is_on():
     """Everything stays float32; results are right to its accuracy."""
     case = CASES["few"]
@@ -383,6 +384,7 @@ def test_a_warm_start_saves_iterations(size):
     assert np.mean(warm.iterations) < np.mean(cold.iterations) - 1
 
 
+@pytest.mark.slow
 def test_a_wrong_start_does_no_harm():
     data = warm_programs()
     cold = solve_from(data, without_start())

@@ -276,6 +276,7 @@ def members(stack):
     return [stack.cone if a is None else Power(a) for a in exponents]
 
 
+@pytest.mark.slow
 @every_stack
 def test_a_stack_is_its_members_side_by_side(stack, rng):
     copies = members(stack)

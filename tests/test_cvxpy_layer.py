@@ -109,6 +109,7 @@ def test_calls_batch_by_a_leading_dimension():
         np.testing.assert_allclose(first[0], one, rtol=0, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_jacobian_forward_mode_and_hessian():
     case, layer = _layer("quadratic")
     params = [jnp.asarray(value) for value in case.values]
@@ -180,6 +181,7 @@ def test_failed_members_are_nan_and_leave_the_others_alone():
     assert np.all(np.isnan(jax.jit(partial(layer, raise_on_failure=True))(lows[1], highs)[0]))
 
 
+@pytest.mark.slow
 def test_warm_start_and_options_of_a_call():
     case, layer = _layer("quadratic")
     cold = layer.solve(*case.values)

@@ -47,7 +47,9 @@ def docstring_blocks():
             documented |= {f"{name}.{key}": member for key, member in members.items()}
         for label, item in documented.items():
             for number, block in enumerate(code_blocks(inspect.getdoc(item) or "")):
-                yield pytest.param(block, id=f"{label}-{number}")
+                # Each compiles a program of its own: these few in every run, all in the long one.
+                marks = [] if label in ("solve_qp", "svec", "SparseMatrix") else [pytest.mark.slow]
+                yield pytest.param(block, id=f"{label}-{number}", marks=marks)
 
 
 def run(block, namespace):

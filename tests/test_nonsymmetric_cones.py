@@ -300,6 +300,7 @@ def test_second_derivative_of_the_central_pair(name, rng):
     np.testing.assert_allclose(gradients[1], product(v, full(mu), w), atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["exponential", "dual power"])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_everything_is_finite_and_keeps_its_dtype(name, rng, dtype):

@@ -400,6 +400,7 @@ def everything(cone, s, z, v, u, mu):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "dtype"), [(1, "float32"), (4, "float32"), (4, "float64")])
 def test_finite_in_its_own_dtype_whatever_the_point(size, dtype, rng):
     """Batched and compiled: inside, on the boundary and outside, from 1e-8 to 1e8."""

@@ -56,6 +56,7 @@ def test_every_field_takes_part_in_equality():
         "regularization": 1e-3,
         "refinement_steps": 0,
         "equilibration_passes": 0,
+        "factorization": "dense",
         "derivative": jl.Derivative(mode="forward"),
         "failed_gradient": "nan",
     }

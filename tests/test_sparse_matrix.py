@@ -85,6 +85,7 @@ def test_quadratic_programs_and_their_cotangents(rng):
         np.testing.assert_allclose(gradient.values, full[pattern.rows, pattern.columns], atol=1e-11)
 
 
+@pytest.mark.slow
 def test_cone_programs_batched_over_values(rng):
     Q, q, _, _, G, h = quadratic_program(rng)
     matrix, cones = jl.SparseMatrix.from_dense(G), jl.Cones(nonnegative=6)

@@ -348,3 +348,33 @@ class TestRaiseIfFailed:
     def test_under_jit(self):
         with pytest.raises(TypeError, match=r"outside jax\.jit"):
             jax.jit(lambda data: jl.raise_if_failed(jl.solve_qp(data["Q"], data["q"])))(VALID)
+
+
+@pytest.mark.slow
+def test_neighbours_of_a_problem_that_once_jammed():
+    """Bounds that a short affine step's boundary would have pinned, and all around it."""
+    q = [0.824, -0.129, -0.238, -0.06, -1.309, -1.075, 1.357, -0.142, -0.014, -1.325]
+    G = [[1.959, 1.293, 2.397, 1.584, 2.742, 1.551, 2.124, 1.799, 2.226, 1.393]]
+    noise = np.random.default_rng(0).normal(size=(1000, 10))
+    noise[0] = 0
+
+    def solve(q):
+        return jl.solve_qp(
+            jnp.full(10, 0.1), q, G=np.array(G), h=np.array([5.72]), lower=0, upper=1
+        )
+
+    solution = jax.jit(jax.vmap(solve))(np.array(q) + 0.003 * noise)
+    np.testing.assert_array_equal(solution.status, Status.SOLVED)
+    assert np.max(solution.iterations) < 20
+
+
+@pytest.mark.slow
+def test_twenty_thousand_random_programs_do_not_cycle():
+    rng, count, n, m, p = np.random.default_rng(1), 20_000, 8, 8, 2
+    S = 0.3 * rng.normal(size=(count, n, n)) + np.eye(n)
+    G, A = rng.normal(size=(count, m, n)), rng.normal(size=(count, p, n))
+    q, x = 3 * rng.normal(size=(count, n)), 0.3 * rng.normal(size=(count, n, 1))
+    h, b = (G @ x)[..., 0] + 0.01 * rng.uniform(size=(count, m)), (A @ x)[..., 0]
+    solution = jax.jit(jax.vmap(jl.solve_qp))(S.swapaxes(1, 2) @ S, q, A, b, G, h)
+    np.testing.assert_array_equal(solution.status, Status.SOLVED)
+    assert np.max(solution.iterations) < 40

@@ -38,7 +38,7 @@ _MOST_REGULARIZATION = 1e-2
 # A solved problem takes another step while it is not this much better than asked and the last step
 # made it this much better.
 _POLISHED = 1e-4
-_WORTHWHILE_GAIN = 0.1
+_WORTHWHILE_GAIN = 0.5
 
 _Tree = TypeVar("_Tree")
 

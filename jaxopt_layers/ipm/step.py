@@ -41,6 +41,10 @@ _LEFT_TO_BOUNDARY = 0.01
 _CORRECTED = 10
 # After a short step there is none, and at least this much centring.
 _CENTRING = 0.5
+# A symmetric cone's is left out where the affine step is shorter than this, and there is some centring at
+# least where that step does not reach most of the way.
+_TOO_SHORT = 0.3
+_FAR, _LEAST_CENTRING = 0.9, 0.1
 
 
 @jax.tree_util.register_dataclass
@@ -88,16 +92,20 @@ def predictor_corrector_step(
     affine = newton.direction(parts, jnp.ones_like(mu), affine_shift, kappa_shift)
     affine_length = jnp.minimum(_longest_step(program, cone, scaling, iterate, affine), 1)
     sigma = (1 - affine_length) ** 3
-    if not cone.symmetric:
+    if cone.symmetric:
+        sigma = jnp.where(affine_length < _FAR, jnp.maximum(sigma, _LEAST_CENTRING), sigma)
+    else:
         sigma = jnp.where(cautious, jnp.maximum(sigma, _CENTRING), sigma)
 
     target, reduction = sigma * mu, 1 - sigma
     _, affine_z = program.split(affine.u)
-    affine_s = affine.s
-    if not cone.symmetric:
-        # A correction for the whole of a step that can't be taken leads out of the neighbourhood.
+    # A correction for the whole of a step that can't be taken leads astray: out of the neighbourhood, or,
+    # on symmetric cones, into a cycle of long and short steps.
+    if cone.symmetric:
+        part = jnp.where(affine_length < _TOO_SHORT, jnp.zeros_like(mu), 1)
+    else:
         part = jnp.where(cautious, 0, jnp.minimum(1, _CORRECTED * affine_length))
-        affine_s, affine_z = part * affine_s, part * affine_z
+    affine_s, affine_z = part * affine.s, part * affine_z
     shift = cone.combined_shift(scaling, iterate.s, z, affine_s, affine_z, target)
     kappa_shift = kappa_shift + affine.tau * affine.kappa - target
     right = system.into(newton.right(reduction, shift)[None, :])
