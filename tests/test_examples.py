@@ -15,7 +15,7 @@ APPLICATIONS = {
     "resource_allocation": ["--steps", "8", "--seeds", "1"],
     "robust_control": ["--steps", "8"],
     "structured_prediction": ["--steps", "20"],
-    "tv_denoising": ["--steps", "8"],
+    "tv_denoising": ["--steps", "15"],
 }
 OTHERS = {
     "constrained_regression": ["--steps", "8"],

@@ -388,8 +388,9 @@ def interior_point(cones, matrix, b, c):
             s_next, z_next = s + step * ds, z + step * dz
             if centred:
                 mu = s_next @ z_next / degree
-                height = sum(over_cones("barrier", s_next, z_next))
-                if mu > 0 and height + degree * np.log(mu) < 1:
+                own = np.sum((s_next * z_next).reshape(len(cones), 3), axis=1) / 3
+                away = sum(over_cones("distance", s_next, z_next))
+                if np.all(own > 0) and away + 3 * np.sum(np.log(mu / own)) < 1:
                     break
             elif all(over_cones("interior", s_next, z_next)):
                 break
