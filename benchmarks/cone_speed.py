@@ -18,18 +18,21 @@ NAME=PATH for one of them (repeat the option).
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import tempfile
-import time
-from pathlib import Path
 from typing import Any
 
-import machine
 from cone_accuracy import Reference, residual
 from cone_problems import FAMILIES, ConeBatch, Family, find_family, make_batch
-from peer_process import python_for, run_worker
 from peers import cone
+from speed_command import (
+    ONE_BLAS_THREAD,
+    add_timing_options,
+    each_peer,
+    measure_all,
+    ours_done,
+    ours_first,
+    speed_parser,
+)
 from speed_table import shape_table, summary_table
 
 RECORDED = ("tolerance", "repeats", "budget", "timeout", "seed", "ratio")
@@ -37,46 +40,31 @@ RECORDED = ("tolerance", "repeats", "budget", "timeout", "seed", "ratio")
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     names = ", ".join(family.name for family in FAMILIES)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = speed_parser(__doc__)
     add = parser.add_argument
     add("--problems", nargs="+", metavar="NAME", help=f"of {names}")
     add("--peers", nargs="+", choices=cone.PEERS, help="which to run (ours always runs)")
     add("--peers-python", action="append", default=[], metavar="[NAME=]PATH", help="see above")
     add("--tolerance", type=float, default=1e-9, help="of all solvers (%(default)s)")
-    add("--repeats", type=int, default=5, help="of each call at least (%(default)s)")
-    add("--budget", type=float, default=1.5, help="seconds per timing at least (%(default)s)")
-    add("--ratio", choices=("median", "best"), default="median", help="best on a busy machine")
-    add("--timeout", type=float, default=180.0, help="seconds per process (%(default)s)")
-    add("--seed", type=int, default=0)
-    add("--output", type=Path, metavar="FILE", help="write all figures as JSON")
+    add_timing_options(parser, timeout=180.0)
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     families = [find_family(name) for name in options.problems] if options.problems else FAMILIES
-    chosen = options.peers or list(cone.PEERS)
-    names = [cone.OURS, *(name for name in chosen if name != cone.OURS)]
-    results: list[dict[str, Any]] = []
-    report = {
-        "machine": machine.describe(),
-        "settings": {key: getattr(options, key) for key in RECORDED},
-        "results": results,
-    }
-    for family in families:
+    names = ours_first(options.peers or cone.PEERS)
+
+    def measure(family: Family) -> tuple[list[dict[str, Any]], str]:
         batch = make_batch(family, options.seed)
         measured = run_family(family, batch, names, options)
-        results.extend(measured)
         m, n = batch.pattern.shape
         title = f"{family.name}: {family.title}, n={n}, m={m}, batch {family.batch}"
-        print(f"\n{title}\n{shape_table(measured, options.ratio)}", flush=True)
-        if options.output:  # after every problem, so that an interrupted run leaves something
-            options.output.write_text(json.dumps(report, indent=1) + "\n")
+        return measured, f"{title}\n{shape_table(measured, options.ratio)}"
+
+    results = measure_all(families, measure, options, RECORDED)
     print(f"\nTimes as long as ours\n{summary_table(results, options.ratio)}", flush=True)
-    ours = [record for record in results if record["peer"] == cone.OURS]
-    return 0 if ours and all("forward_backward" in record for record in ours) else 1
+    return 0 if ours_done(results) else 1
 
 
 def run_family(
@@ -85,38 +73,19 @@ def run_family(
     """One record per solver, the accuracy included."""
     records = []
     reference = Reference(batch)
-    with tempfile.TemporaryDirectory() as folder:
-        for number, name in enumerate(names, start=1):
-            start = time.monotonic()
-            record, result = run_peer(name, family, Path(folder), options)
-            seconds = time.monotonic() - start
-            progress = f"{family.name}: {name} ({number}/{len(names)}) {record['outcome']}"
-            print(f"{progress}, {seconds:.1f} s", file=sys.stderr, flush=True)
-            if "x" in result:
-                record["kkt_residual"] = residual(batch, *(result[key] for key in "xys"))
-                record["x_error"] = reference.solution_error(result["x"])
-            if "dA" in result:
-                gradients = {key: result[f"d{key}"] for key in "Abc"}
-                record["gradient_error"] = reference.gradient_error(gradients)
-            records.append(record)
-    return records
-
-
-def run_peer(
-    name: str, family: Family, folder: Path, options: argparse.Namespace
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the worker left behind, however it ended."""
     keys = ("seed", "tolerance", "repeats", "budget")
-    return run_worker(
-        "cone_worker.py",
-        name,
-        ("problem", family.name),
-        [(key, getattr(options, key)) for key in keys],
-        folder,
-        python_for(name, options.peers_python),
-        options.timeout,
-        {"JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1"},
-    )
+    task, pythons = ("problem", family.name), options.peers_python
+    for record, result in each_peer(
+        "cone_worker.py", names, task, keys, options, pythons, ONE_BLAS_THREAD
+    ):
+        if "x" in result:
+            record["kkt_residual"] = residual(batch, *(result[key] for key in "xys"))
+            record["x_error"] = reference.solution_error(result["x"])
+        if "dA" in result:
+            gradients = {key: result[f"d{key}"] for key in "Abc"}
+            record["gradient_error"] = reference.gradient_error(gradients)
+        records.append(record)
+    return records
 
 
 if __name__ == "__main__":

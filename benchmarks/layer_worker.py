@@ -5,65 +5,34 @@ What is known is written after each stage, so that a process that is killed leav
 
 from __future__ import annotations
 
-import argparse
-import time
-from pathlib import Path
-
 from layer_accuracy import FINE, slopes
 from layer_problems import find_family, make_batch
-from measure import time_calls
-from peer_process import WorkerFiles
 from peers import layer
-from peers.interface import Unsupported
+from worker_command import Work, run_stages, worker_parser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peer", required=True, choices=layer.PEERS)
-    parser.add_argument("--problem", required=True)
-    parser.add_argument("--result", type=Path, required=True, help="path without a suffix")
+    parser = worker_parser(__doc__, layer.PEERS)
     parser.add_argument("--sizes", choices=("full", "quick"), default="full")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tolerance", type=float, default=1e-9)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--budget", type=float, default=1.5)
     arguments = parser.parse_args()
-    files = WorkerFiles(arguments.peer, arguments.problem, arguments.result)
-    record, arrays, save = files.record, files.arrays, files.save
-    save("import")
-    entry = layer.PEERS[arguments.peer]
-    try:
-        runner_class = layer.load(arguments.peer)
-    except ImportError as error:
-        record["error"] = f"not installed: {error}"
-        save("import")
-        return
-    files.add_versions(entry.distributions)
-    save("construct")
 
-    family = find_family(arguments.problem)
-    batch = make_batch(family, arguments.seed, arguments.sizes == "quick")
-    try:
-        runner = runner_class(batch, arguments.tolerance, **entry.settings)
-        start = time.perf_counter()
-        runner.construct()
-        record["construct_s"] = time.perf_counter() - start
-        save("forward")
-        timing, result = time_calls(runner.forward, arguments.repeats, arguments.budget)
-        record["forward"] = timing.record()
-        arrays |= {f"x{i}": value for i, value in enumerate(runner.solution(result))}
-        save("backward")
-        timing, result = time_calls(runner.forward_backward, arguments.repeats, arguments.budget)
-        record["forward_backward"] = timing.record()
-        arrays |= {f"d{i}": value for i, value in enumerate(runner.gradients(result))}
+    def measure(work: Work) -> None:
+        family = find_family(arguments.problem)
+        batch = make_batch(family, arguments.seed, arguments.sizes == "quick")
+        settings = work.entry.settings
+        runner = work.runner_class(batch, arguments.tolerance, **settings)
+        work.prepare("construct", runner.construct)
+        result = work.forward(runner.forward)
+        work.arrays.update({f"x{i}": v for i, v in enumerate(runner.solution(result))})
+        result = work.forward_backward(runner.forward_backward)
+        work.arrays.update({f"d{i}": v for i, v in enumerate(runner.gradients(result))})
         if arguments.peer == layer.OURS:
-            save("differences")
-            fine = runner_class(batch, FINE, **entry.settings)
+            work.files.save("differences")
+            fine = work.runner_class(batch, FINE, **settings)
             fine.construct()
-            arrays["slopes"] = slopes(fine, batch)
-    except Unsupported as error:
-        record["unsupported"] = str(error)
-    save("done")
+            work.arrays["slopes"] = slopes(fine, batch)
+
+    run_stages(arguments, arguments.problem, layer, measure, first="construct")
 
 
 if __name__ == "__main__":

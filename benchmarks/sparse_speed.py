@@ -24,19 +24,23 @@ NAME=PATH for one of them (repeat the option).
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import tempfile
-import time
-from pathlib import Path
 from typing import Any
 
-import machine
-from peer_process import python_for, run_worker
 from peers import sparse
 from sparse_accuracy import Reference
 from sparse_batch import Batch
 from sparse_problems import FAMILIES, Family, find_family, make_batch
+from speed_command import (
+    ONE_BLAS_THREAD,
+    add_timing_options,
+    each_peer,
+    measure_all,
+    ours_done,
+    ours_first,
+    shorten_if_quick,
+    speed_parser,
+)
 from speed_table import PASSES, ratio_to_ours, summary_table
 from table import number, small, text_table
 
@@ -46,9 +50,7 @@ SCALING = ("denoising-1000", "denoising-10000", "denoising-100000")
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     names = ", ".join(family.name for family in FAMILIES)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = speed_parser(__doc__)
     add = parser.add_argument
     add("--problems", nargs="+", metavar="NAME", help=f"of {names}")
     add("--peers", nargs="+", choices=sparse.PEERS, help="which to run (ours always runs)")
@@ -57,88 +59,55 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--scaling", action="store_true", help="see above; ours alone unless --peers says more")
     add("--factorization", choices=("auto", "sparse"), help="of ours (auto; sparse if --quick)")
     add("--tolerance", type=float, default=1e-9, help="of all solvers (%(default)s)")
-    add("--repeats", type=int, default=5, help="of each call at least (%(default)s)")
-    add("--budget", type=float, default=1.5, help="seconds per timing at least (%(default)s)")
-    add("--ratio", choices=("median", "best"), default="median", help="best on a busy machine")
-    add("--timeout", type=float, default=300.0, help="seconds per process (%(default)s)")
-    add("--seed", type=int, default=0)
-    add("--output", type=Path, metavar="FILE", help="write all figures as JSON")
+    add_timing_options(parser, timeout=300.0)
     options = parser.parse_args(arguments)
-    options.sizes = "quick" if options.quick else "full"
+    shorten_if_quick(options)
     options.factorization = options.factorization or ("sparse" if options.quick else "auto")
-    if options.quick:
-        options.repeats, options.budget = min(options.repeats, 2), 0.0
     if options.problems is None:
         options.problems = SCALING if options.scaling else [family.name for family in FAMILIES]
     if options.peers is None:
         options.peers = [] if options.scaling else list(sparse.PEERS)
-    options.peers = [sparse.OURS, *(name for name in options.peers if name != sparse.OURS)]
+    options.peers = ours_first(options.peers)
     return options
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     families = [find_family(name) for name in options.problems]
-    results: list[dict[str, Any]] = []
-    report = {
-        "machine": machine.describe(),
-        "settings": {key: getattr(options, key) for key in RECORDED},
-        "results": results,
-    }
-    for family in families:
+
+    def measure(family: Family) -> tuple[list[dict[str, Any]], str]:
         batch = make_batch(family.shrunk() if options.quick else family, options.seed)
         measured = run_family(family, batch, options)
-        results.extend(measured)
-        if not options.scaling:
-            title = f"{family.name}: {family.title}, {batch.describe()}"
-            print(f"\n{title}\n{sparse_table(measured, options.ratio)}", flush=True)
-        if options.output:  # after every problem, so that an interrupted run leaves something
-            options.output.write_text(json.dumps(report, indent=1) + "\n")
+        title = f"{family.name}: {family.title}, {batch.describe()}"
+        table = "" if options.scaling else f"{title}\n{sparse_table(measured, options.ratio)}"
+        return measured, table
+
+    results = measure_all(families, measure, options, RECORDED)
     if options.scaling:
         print(f"\n{scaling_table(results)}", flush=True)
     else:
         print(f"\nTimes as long as ours\n{summary_table(results, options.ratio)}", flush=True)
-    ours = [record for record in results if record["peer"] == sparse.OURS]
-    done = all("forward_backward" in record and not unsolved(record) for record in ours)
-    return 0 if ours and done else 1
+    ours = (record for record in results if record["peer"] == sparse.OURS)
+    return 0 if ours_done(results) and not any(map(unsolved, ours)) else 1
 
 
 def run_family(family: Family, batch: Batch, options: argparse.Namespace) -> list[dict[str, Any]]:
     """One record per solver, the accuracy included."""
     records = []
     reference = Reference(batch)
-    with tempfile.TemporaryDirectory() as folder:
-        for count, name in enumerate(options.peers, start=1):
-            start = time.monotonic()
-            record, result = run_peer(name, family, Path(folder), options)
-            seconds = time.monotonic() - start
-            progress = f"{family.name}: {name} ({count}/{len(options.peers)}) {record['outcome']}"
-            print(f"{progress}, {seconds:.1f} s", file=sys.stderr, flush=True)
-            record |= {"n": batch.variables, "entries": batch.entries, "batch": batch.size}
-            if "x" in result:
-                record |= reference.errors(result.pop("x"))
-            if result:
-                gradients = {key.removeprefix("d"): value for key, value in result.items()}
-                record["gradient_error"] = reference.gradient_error(gradients)
-            records.append(record)
-    return records
-
-
-def run_peer(
-    name: str, family: Family, folder: Path, options: argparse.Namespace
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the worker left behind, however it ended."""
     keys = ("sizes", "factorization", "seed", "tolerance", "repeats", "budget")
-    return run_worker(
-        "sparse_worker.py",
-        name,
-        ("problem", family.name),
-        [(key, getattr(options, key)) for key in keys],
-        folder,
-        python_for(name, options.peers_python),
-        options.timeout,
-        {"JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1"},
-    )
+    task, pythons = ("problem", family.name), options.peers_python
+    for record, result in each_peer(
+        "sparse_worker.py", options.peers, task, keys, options, pythons, ONE_BLAS_THREAD
+    ):
+        record |= {"n": batch.variables, "entries": batch.entries, "batch": batch.size}
+        if "x" in result:
+            record |= reference.errors(result.pop("x"))
+        if result:
+            gradients = {key.removeprefix("d"): value for key, value in result.items()}
+            record["gradient_error"] = reference.gradient_error(gradients)
+        records.append(record)
+    return records
 
 
 def unsolved(record: dict[str, Any]) -> int:

@@ -5,68 +5,40 @@ What is known is written after each stage, so that a process that is killed leav
 
 from __future__ import annotations
 
-import argparse
 import resource
 import sys
-import time
 from collections import Counter
-from pathlib import Path
 
-from measure import time_calls
-from peer_process import WorkerFiles
 from peers import sparse
-from peers.interface import Unsupported
 from sparse_problems import find_family, make_batch
+from worker_command import Work, run_stages, worker_parser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peer", required=True, choices=sparse.PEERS)
-    parser.add_argument("--problem", required=True)
-    parser.add_argument("--result", type=Path, required=True, help="path without a suffix")
+    parser = worker_parser(__doc__, sparse.PEERS)
     parser.add_argument("--sizes", choices=("full", "quick"), default="full")
     parser.add_argument("--factorization", choices=("auto", "sparse"), default="auto")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tolerance", type=float, default=1e-9)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--budget", type=float, default=1.5)
     arguments = parser.parse_args()
-    files = WorkerFiles(arguments.peer, arguments.problem, arguments.result)
-    record, arrays, save = files.record, files.arrays, files.save
-    save("import")
-    entry = sparse.PEERS[arguments.peer]
-    try:
-        runner_class = sparse.load(arguments.peer)
-    except ImportError as error:
-        record["error"] = f"not installed: {error}"
-        save("import")
-        return
-    files.add_versions(entry.distributions)
-    save("prepare")
 
-    family = find_family(arguments.problem)
-    batch = make_batch(family.shrunk() if arguments.sizes == "quick" else family, arguments.seed)
-    settings = dict(entry.settings)
-    if arguments.peer == sparse.OURS:
-        settings["factorization"] = arguments.factorization
-    try:
-        start = time.perf_counter()
-        runner = runner_class(batch, arguments.tolerance, **settings)
-        record["prepare_s"] = time.perf_counter() - start
-        record["start_MiB"] = _peak()
-        save("forward")
-        timing, result = time_calls(runner.forward, arguments.repeats, arguments.budget)
-        record["forward"] = timing.record() | {"peak_MiB": _peak()}
-        record["iterations"] = runner.iterations(result)
-        record["statuses"] = dict(Counter(runner.statuses(result)))
-        arrays["x"] = runner.solution(result)
-        save("backward")
-        timing, result = time_calls(runner.forward_backward, arguments.repeats, arguments.budget)
-        record["forward_backward"] = timing.record() | {"peak_MiB": _peak()}
-        arrays.update({f"d{name}": value for name, value in runner.gradients(result).items()})
-    except Unsupported as error:
-        record["unsupported"] = str(error)
-    save("done")
+    def measure(work: Work) -> None:
+        family = find_family(arguments.problem)
+        family = family.shrunk() if arguments.sizes == "quick" else family
+        batch = make_batch(family, arguments.seed)
+        tolerance, settings = arguments.tolerance, dict(work.entry.settings)
+        if arguments.peer == sparse.OURS:
+            settings["factorization"] = arguments.factorization
+        runner = work.prepare("prepare", lambda: work.runner_class(batch, tolerance, **settings))
+        work.record["start_MiB"] = _peak()
+        result = work.forward(runner.forward)
+        work.record["forward"]["peak_MiB"] = _peak()
+        work.record["iterations"] = runner.iterations(result)
+        work.record["statuses"] = dict(Counter(runner.statuses(result)))
+        work.arrays["x"] = runner.solution(result)
+        result = work.forward_backward(runner.forward_backward)
+        work.record["forward_backward"]["peak_MiB"] = _peak()
+        work.arrays.update({f"d{name}": v for name, v in runner.gradients(result).items()})
+
+    run_stages(arguments, arguments.problem, sparse, measure)
 
 
 def _peak() -> float:

@@ -7,62 +7,29 @@ each stage, so that a process that is killed leaves what it had.
 
 from __future__ import annotations
 
-import argparse
-import time
-from pathlib import Path
-
 import peers
-from measure import time_calls
-from peer_process import WorkerFiles
-from peers.interface import Unsupported
 from problems import find_shape, make_batch
+from worker_command import Work, run_stages, worker_parser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peer", required=True, choices=peers.PEERS)
-    parser.add_argument("--shape", required=True)
-    parser.add_argument("--result", type=Path, required=True, help="path without a suffix")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = worker_parser(__doc__, peers.PEERS, "shape")
     parser.add_argument("--dtype", default="float64")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--tolerance", type=float, default=1e-9)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--budget", type=float, default=1.5)
     arguments = parser.parse_args()
 
-    files = WorkerFiles(arguments.peer, arguments.shape, arguments.result)
-    record, arrays, save = files.record, files.arrays, files.save
-    save("import")
-    entry = peers.PEERS[arguments.peer]
-    try:
-        runner_class = peers.load(arguments.peer)
-    except ImportError as error:
-        record["error"] = f"not installed: {error}"
-        save("import")
-        return
-    files.add_versions(entry.distributions)
-    save("prepare")
+    def measure(work: Work) -> None:
+        batch = make_batch(find_shape(arguments.shape), arguments.seed, arguments.dtype)
+        options = peers.Options(arguments.tolerance, arguments.dtype, arguments.device)
+        settings = work.entry.settings
+        runner = work.prepare("prepare", lambda: work.runner_class(batch, options, **settings))
+        result = work.forward(runner.forward)
+        work.record["iterations"] = runner.iterations(result)
+        work.arrays["x"] = runner.solution(result)
+        result = work.forward_backward(runner.forward_backward)
+        work.arrays.update({f"d{name}": v for name, v in runner.gradients(result).items()})
 
-    batch = make_batch(find_shape(arguments.shape), arguments.seed, arguments.dtype)
-    options = peers.Options(arguments.tolerance, arguments.dtype, arguments.device)
-    try:
-        start = time.perf_counter()
-        runner = runner_class(batch, options, **entry.settings)
-        record["prepare_s"] = time.perf_counter() - start
-        save("forward")
-        timing, result = time_calls(runner.forward, arguments.repeats, arguments.budget)
-        record["forward"] = timing.record()
-        record["iterations"] = runner.iterations(result)
-        arrays["x"] = runner.solution(result)
-        save("backward")
-        timing, result = time_calls(runner.forward_backward, arguments.repeats, arguments.budget)
-        record["forward_backward"] = timing.record()
-        for name, value in runner.gradients(result).items():
-            arrays[f"d{name}"] = value
-    except Unsupported as error:
-        record["unsupported"] = str(error)
-    save("done")
+    run_stages(arguments, arguments.shape, peers, measure)
 
 
 if __name__ == "__main__":

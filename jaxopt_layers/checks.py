@@ -95,24 +95,31 @@ def check_convex(owner: str, name: str, matrix: Array | SparseMatrix) -> None:
     if isinstance(matrix, SparseMatrix):
         pattern, own, mirrored = matrix.pattern.symmetrized
         padded = np.append(np.asarray(matrix.values), 0)
-        entries, opposite, places = padded[own], padded[mirrored], (pattern.rows, pattern.columns)
+        entries, opposite = padded[own], padded[mirrored]
+        keys = pattern.rows.astype(np.int64) * matrix.shape[0] + pattern.columns
+        on_diagonal = np.flatnonzero(pattern.rows == pattern.columns)
     else:
         values = np.asarray(matrix)
-        places = np.indices(values.shape).reshape(values.ndim, -1)
-        entries, opposite = values.ravel(), values.T.ravel()
+        entries, opposite, keys = values.ravel(), values.T.ravel(), None
+        step = 1 if values.ndim == 1 else len(values) + 1
+        on_diagonal = np.arange(0, values.size, step)
+
+    def place(entry: Any) -> tuple[int, int]:
+        key = int(entry if keys is None else keys[entry])
+        return divmod(key, matrix.shape[0]) if matrix.ndim == 2 else (key, key)
+
     size = np.max(np.abs(entries), initial=0)
     asymmetry = np.abs(entries - opposite)
     if np.max(asymmetry, initial=0) > np.sqrt(np.finfo(entries.dtype).eps) * size:
         worst = np.argmax(asymmetry)
-        i, j = (int(index[worst]) for index in places)
+        i, j = place(worst)
         raise ValueError(
             f"{owner}: `{name}` must be symmetric; entries [{i}, {j}] = {entries[worst]:g} and"
             f" [{j}, {i}] = {opposite[worst]:g} differ. Pass ({name} + {name}.T) / 2 if that is meant."
         )
-    on_diagonal = np.flatnonzero(places[0] == places[-1])
     if np.min(entries[on_diagonal], initial=0) < -1e-12 * size:
         worst = on_diagonal[np.argmin(entries[on_diagonal])]
         raise ValueError(
-            f"{owner}: `{name}` must be positive semidefinite; its diagonal entry {places[0][worst]} is"
+            f"{owner}: `{name}` must be positive semidefinite; its diagonal entry {place(worst)[0]} is"
             f" {entries[worst]:g}, so the problem is not convex."
         )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
-from jaxopt_layers.checks import check_settings
+from jaxopt_layers.checks import as_matrix, check_settings
 from jaxopt_layers.cone_arguments import ConeProgram
 from jaxopt_layers.cones import Cones
 from jaxopt_layers.implicit import Data, Layout
@@ -62,11 +60,14 @@ def factorization_cost(
     ```
     """
     check_settings(_OWNER, settings)
-    given = [matrix for matrix in (A, G, P) if matrix is not None]
-    if not given:
+    given = {"P": P, "A": A, "G": G}
+    matrices = {
+        name: as_matrix(_OWNER, name, value) for name, value in given.items() if value is not None
+    }
+    if not matrices:
         raise ValueError(f"{_OWNER}: give at least one of `P`, `A` and `G`.")
-    n = jnp.shape(given[0])[-1] if not isinstance(given[0], SparseMatrix) else given[0].shape[1]
-    layout, data = _program(n, P, A, G, bounds, cones, settings)
+    n = next(iter(matrices.values())).shape[-1]
+    layout, data = _program(n, matrices, bounds, cones, settings)
     itemsize = data.linear.dtype.itemsize
     if isinstance(data.matrix, SparseMatrix):
         plan = sparse_plan(data.quadratic, data.matrix, layout.cone).factorization
@@ -77,25 +78,17 @@ def factorization_cost(
 
 
 def _program(
-    n: int,
-    P: MatrixLike | None,
-    A: MatrixLike | None,
-    G: MatrixLike | None,
-    bounds: bool,
-    cones: Cones | None,
-    settings: Settings,
+    n: int, matrices: dict[str, Any], bounds: bool, cones: Cones | None, settings: Settings
 ) -> tuple[Layout, Data]:
-    def zeros(matrix: MatrixLike | None) -> ArrayLike | None:
-        if matrix is None:
-            return None
-        return np.zeros(matrix.shape[0] if isinstance(matrix, SparseMatrix) else len(matrix))  # type: ignore
-
+    """The engine's form, with vectors of zeros."""
+    P, A, G = (matrices.get(name) for name in "PAG")
+    b, h = (None if matrix is None else np.zeros(matrix.shape[0]) for matrix in (A, G))
+    q = np.zeros(n)
     if cones is not None:
         if A is None or G is not None:
             raise ValueError(f"{_OWNER}: with `cones`, give `A` (and `P`) and no `G`.")
-        program = ConeProgram.checked(_OWNER, A, zeros(A), np.zeros(n), cones, P)
+        program = ConeProgram.checked(_OWNER, A, b, q, cones, P)
         return program.layout, program.program(settings)[0]
     limits = (0.0, 1.0) if bounds else (None, None)
-    program = QuadraticProgram.checked(P, np.zeros(n), A, zeros(A), G, zeros(G), *limits)
-    layout, data, _ = program.program(settings)
+    layout, data, _ = QuadraticProgram.checked(P, q, A, b, G, h, *limits).program(settings)
     return layout, data

@@ -74,12 +74,19 @@ class ConstraintRows:
         """The rows times x, for x of shape (n,) or a stack (k, n)."""
         x = _mask(x, self.free)
         parts = [self.matrix_product(x)] if self.matrix_count else []
-        parts += [-x] if self.lower else []
-        parts += [x] if self.upper else []
-        joined = (
-            jnp.concatenate(parts, axis=-1) if parts else jnp.zeros((*x.shape[:-1], 0), x.dtype)
-        )
-        return _mask(joined, self.active)
+        return _mask(_joined([*parts, *self._bounds(x)], x), self.active)
+
+    def bound_product(self, x: Array) -> Array:
+        """The bound rows alone times x."""
+        x = _mask(x, self.free)
+        return _mask(_joined(self._bounds(x), x), self._bounds_active)
+
+    def _bounds(self, x: Array) -> list[Array]:
+        return [-x] * self.lower + [x] * self.upper
+
+    @property
+    def _bounds_active(self) -> Array | None:
+        return None if self.active is None else self.active[self.matrix_count :]
 
     def transposed_product(self, z: Array) -> Array:
         """The transposed rows times z, for z of shape (rows,) or a stack (k, rows)."""
@@ -88,11 +95,19 @@ class ConstraintRows:
         result = jnp.zeros((*z.shape[:-1], self.variables), z.dtype)
         if self.matrix_count:
             result = self.matrix_transposed_product(of_matrix)
+        return _mask(self._plus_bounds(result, lower, upper), self.free)
+
+    def bound_transposed_product(self, z: Array) -> Array:
+        """The transpose of the bound rows alone times z, for z of their shape or a stack."""
+        z = _mask(z, self._bounds_active)
+        result = jnp.zeros((*z.shape[:-1], self.variables), z.dtype)
+        middle = self.variables if self.lower else 0
+        return _mask(self._plus_bounds(result, z[..., :middle], z[..., middle:]), self.free)
+
+    def _plus_bounds(self, result: Array, lower: Array, upper: Array) -> Array:
         if self.lower:
             result = result - lower
-        if self.upper:
-            result = result + upper
-        return _mask(result, self.free)
+        return result + upper if self.upper else result
 
     def split(self, z: Array) -> tuple[Array, Array, Array]:
         """The entries of a vector of rows that belong to the matrix, to lower and to upper bounds."""
@@ -217,6 +232,12 @@ class SparseRows(ConstraintRows):
             ones = jnp.ones_like(matrix_rows)
             return replace(self, matrix=self.matrix.scaled(ones, columns), weights=matrix_rows)
         return replace(self, matrix=self.matrix.scaled(matrix_rows, columns))
+
+
+def _joined(parts: list[Array], like: Array) -> Array:
+    if not parts:
+        return jnp.zeros((*like.shape[:-1], 0), like.dtype)
+    return jnp.concatenate(parts, axis=-1)
 
 
 def _mask(v: Array, mask: Array | None) -> Array:

@@ -52,6 +52,15 @@ def with_sparse(data):
     return {k: sparse(v) if k in MATRICES else jnp.asarray(v) for k, v in data.items()}
 
 
+def check_gradients(found, expected, tolerance):
+    """Those of sparse matrices have the pattern of the dense ones' entries, and all have their values."""
+    for name, value in found.items():
+        wanted = np.asarray(expected[name])
+        if isinstance(value, SparseMatrix):
+            wanted, value = wanted[value.pattern.rows, value.pattern.columns], value.values
+        np.testing.assert_allclose(value, wanted, atol=tolerance * max(1, np.abs(wanted).max()))
+
+
 def test_quadratic_program(rng):
     """Values and the gradients of all data, whose matrices come back in their own pattern."""
     data = random_qp(rng)
@@ -61,12 +70,9 @@ def test_quadratic_program(rng):
     assert solution.status == Status.SOLVED
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-8)
     np.testing.assert_allclose(solution.x, expected_solution.x, atol=1e-8)
-    for name, value in found.items():
-        wanted = np.asarray(expected[name])
-        if name in MATRICES:
-            assert value.pattern == sparse(data[name]).pattern
-            wanted, value = wanted[value.pattern.rows, value.pattern.columns], value.values
-        np.testing.assert_allclose(value, wanted, atol=1e-7 * max(1, np.abs(wanted).max()))
+    for name in MATRICES:
+        assert found[name].pattern == sparse(data[name]).pattern
+    check_gradients(found, expected, 1e-7)
 
 
 def test_every_member_has_its_status(rng):
@@ -136,11 +142,16 @@ CONES = {
 }
 
 
-def cone_program(rng, cones):
-    """Feasible with complementary (s, y), and more variables than rows, so that y is unique."""
+def cone_program(rng, cones, places=None):
+    """Feasible with complementary (s, y), and more variables than rows, so that y is unique.
+
+    `places` marks the entries of A; None: new ones.
+    """
     m = cones.size
     n = m + 2
     A, v, x = scattered(rng, (m, n), 0.3), rng.normal(size=m), rng.normal(size=n)
+    if places is not None:
+        A = np.where(places, rng.normal(size=places.shape), 0)
     s = np.asarray(jl.project(cones, v))
     P = np.diag(rng.uniform(0.1, 1, n))
     return dict(A=A, b=A @ x + s, c=-P @ x - A.T @ (s - v), P=P)
@@ -160,11 +171,7 @@ def compare_cone_program(data, cones):
     (expected_loss, _), expected = cone_gradient(data, cones, DENSE)
     assert solution.status == Status.SOLVED
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-8)
-    for name, value in found.items():
-        wanted = np.asarray(expected[name])
-        if name in "AP":
-            wanted, value = wanted[value.pattern.rows, value.pattern.columns], value.values
-        np.testing.assert_allclose(value, wanted, atol=1e-8 * max(1, np.abs(wanted).max()))
+    check_gradients(found, expected, 1e-8)
 
 
 @pytest.mark.parametrize(
@@ -179,12 +186,6 @@ def test_cone_programs(name, rng):
 def test_twenty_programs_of_each_kind(name, rng):
     """Of one pattern, so that they compile once."""
     cones = CONES[name]
-    first = cone_program(rng, cones)
-    places = first["A"] != 0
+    places = cone_program(rng, cones)["A"] != 0
     for _ in range(20):
-        data = cone_program(rng, cones)
-        x, v = rng.normal(size=len(data["c"])), rng.normal(size=cones.size)
-        A = np.where(places, rng.normal(size=places.shape), 0)
-        s = np.asarray(jl.project(cones, v))
-        P = data["P"]
-        compare_cone_program(dict(A=A, b=A @ x + s, c=-P @ x - A.T @ (s - v), P=P), cones)
+        compare_cone_program(cone_program(rng, cones, places), cones)

@@ -86,7 +86,9 @@ class Layout:
         """About what one problem's matrices and their factorization take."""
         itemsize = data.linear.dtype.itemsize
         if isinstance(data.matrix, SparseMatrix):
-            return itemsize * sparse_plan(data.quadratic, data.matrix, self.cone).member_entries
+            return (
+                itemsize * sparse_plan(data.quadratic, data.matrix, self.cone).factorization.entries
+            )
         n, rows = data.linear.shape[0], 0 if data.matrix is None else data.matrix.shape[0]
         square = min(n, rows) if is_diagonal(data.quadratic) else n
         return itemsize * (4 * square * square + 2 * rows * n)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_layers.kkt.bounds import bound_multipliers, bound_weights, fold_bounds
 from jaxopt_layers.kkt.cholesky import inverse_factor
 from jaxopt_layers.kkt.regularize import regularize
 from jaxopt_layers.kkt.system import System
@@ -41,10 +42,8 @@ class DualForm:
     def factor(self, system: System, unroll: bool = True) -> DualFactor:
         program, rows = system.program, system.program.rows
         assert isinstance(rows, DenseRows)
-        count, dtype = rows.matrix_count, system.hessian.dtype
-        weights = jnp.concatenate(
-            [jnp.zeros(count, dtype), 1 / (system.hessian[count:] + system.regularization)]
-        )
+        count = rows.matrix_count
+        weights = bound_weights(system)
         diagonal = rows.bound_diagonal(weights)
         quadratic = program.quadratic
         assert not isinstance(quadratic, SparseMatrix)
@@ -72,7 +71,7 @@ class DualForm:
         assert isinstance(rows, DenseRows)
         count = rows.matrix_count
         rx, rz = system.program.split(right)
-        reduced = rx + rows.transposed_product(factor.weights[None, :] * rz)
+        reduced = fold_bounds(rows, factor.weights, rx, rz)
         dx = reduced / factor.diagonal[None, :]
         multipliers = rz[:, :0]
         if factor.schur is not None:
@@ -82,5 +81,5 @@ class DualForm:
             padding = jnp.zeros((right.shape[0], rows.count - count), right.dtype)
             padded = jnp.concatenate([multipliers, padding], axis=1)
             dx = (reduced - rows.transposed_product(padded)) / factor.diagonal[None, :]
-        dz = factor.weights[None, count:] * (rows.product(dx) - rz)[:, count:]
+        dz = bound_multipliers(rows, factor.weights, dx, rz)
         return jnp.concatenate([dx, multipliers, dz], axis=1)

@@ -31,6 +31,7 @@ from jaxopt_layers.cones import Product
 from jaxopt_layers.cones.nonnegative import Nonnegative
 from jaxopt_layers.cones.second_order import SecondOrder
 from jaxopt_layers.cones.stack import Stack
+from jaxopt_layers.kkt.bounds import bound_multipliers, bound_weights, fold_bounds
 from jaxopt_layers.kkt.system import System
 from jaxopt_layers.matrix import is_diagonal
 from jaxopt_layers.pattern import Pattern
@@ -58,11 +59,6 @@ class SparsePlan:
     diagonal_entries: np.ndarray
     diagonal_nodes: np.ndarray
     factorization: multifrontal.Plan
-
-    @property
-    def member_entries(self) -> int:
-        """Numbers that one problem's factorization holds."""
-        return self.factorization.entries
 
 
 def sparse_plan(
@@ -163,8 +159,8 @@ class SparseForm:
     def factor(self, system: System, unroll: bool = True) -> SparseFactor:
         plan, program, rows = self.plan, system.program, system.program.rows
         assert isinstance(rows, SparseRows)
-        m, dtype, regularization = plan.rows, system.hessian.dtype, system.regularization
-        weights = jnp.concatenate([jnp.zeros(m, dtype), 1 / (system.hessian[m:] + regularization)])
+        dtype, regularization = system.hessian.dtype, system.regularization
+        weights = bound_weights(system)
         diagonal = rows.bound_diagonal(weights)
         quadratic = program.quadratic
         entries = []
@@ -206,7 +202,7 @@ class SparseForm:
         assert isinstance(rows, SparseRows)
         n, m = plan.variables, plan.rows
         rx, rz = system.program.split(right)
-        first = rx + rows.transposed_product(factor.weights[None, :] * rz)
+        first = fold_bounds(rows, factor.weights, rx, rz)
         second = rz[:, :m]
         scale = None if rows.weights is None else 1 / self._weights(rows)
         if scale is not None:
@@ -221,9 +217,7 @@ class SparseForm:
             dz = rows.rotation.into(dz)
         if scale is not None:
             dz = dz * scale[None, :]
-        if rows.count == m:
-            return jnp.concatenate([dx, dz], axis=1)
-        bounds = factor.weights[None, m:] * (rows.product(dx) - rz)[:, m:]
+        bounds = bound_multipliers(rows, factor.weights, dx, rz)
         return jnp.concatenate([dx, dz, bounds], axis=1)
 
     def _weights(self, rows: SparseRows) -> Array:

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxopt_layers.matrix import constant_like, matmul
+from jaxopt_layers.matrix import matmul
 from jaxopt_layers.multifrontal.condense import Condensed, condense
 from jaxopt_layers.multifrontal.pivots import signed_inverse_factor
 from jaxopt_layers.multifrontal.plan import PhasePlan, Plan
+from jaxopt_layers.multifrontal.updates import Updates
 
 
 @jax.tree_util.register_dataclass
@@ -47,41 +48,30 @@ def factor(plan: Plan, diagonal: Array, entries: Array) -> Factor:
     updates: list[Array] = []
     factors = []
     for phase in plan.phases:
-        known = [
-            _grown(updates[q].at[numbers].get(unique_indices=True), phase.height)
-            for q, numbers in enumerate(phase.incoming)
-            if len(numbers)
-        ]
-        found, made = _factor_phase(phase, padded_diagonal, padded_entries, known, anchor)
+        found, made = _factor_phase(phase, padded_diagonal, padded_entries, updates, anchor)
         factors.append(found)
         updates.append(made)
     return Factor(condensed, factors)
 
 
 def _factor_phase(
-    phase: PhasePlan, diagonal: Array, entries: Array, known: list[Array], anchor: Array
+    phase: PhasePlan, diagonal: Array, entries: Array, earlier: list[Array], anchor: Array
 ) -> tuple[PhaseFactor, Array]:
     """The phase's factor and the updates that its fronts leave (fronts, h, h)."""
-    dtype, height = diagonal.dtype, phase.height
-    together = phase.pivots.shape[1]
-    empty = jnp.zeros((1, height, height), dtype)
-    room = jnp.zeros((phase.count, height, height), dtype)
-    joined = jnp.concatenate([empty, *known, room]) + constant_like(0, anchor, dtype)
-    base = joined.shape[0] - phase.count
+    room, updates = Updates.start(phase, earlier, None, anchor)
 
     def step(updates: Array, index: tuple[Array, ...]) -> tuple[Array, PhaseFactor]:
         number, *fronts = index
         made, found = jax.vmap(
             lambda *front: _eliminate_front(phase, diagonal, entries, updates, *front)
         )(*fronts)
-        start = (base + number * together, jnp.zeros_like(number), jnp.zeros_like(number))
-        return lax.dynamic_update_slice(updates, made, start), found
+        return room.put(updates, number, made), found
 
     numbers = jnp.arange(phase.pivots.shape[0], dtype=jnp.int32)
-    signs = jnp.asarray(phase.signs, dtype)
+    signs = jnp.asarray(phase.signs, diagonal.dtype)
     fronts = (phase.pivots, signs, phase.entries, phase.children, phase.places)
-    updates, found = lax.scan(step, joined, (numbers, *map(jnp.asarray, fronts)))
-    return found, updates[base:]
+    updates, found = lax.scan(step, updates, (numbers, *map(jnp.asarray, fronts)))
+    return found, updates[room.own :]
 
 
 def _eliminate_front(
@@ -114,9 +104,3 @@ def _eliminate_front(
     coupling = matmul(inverse, coupling)
     rest = rest - matmul(coupling.T, signs[:, None] * coupling)
     return rest, PhaseFactor(inverse, coupling)
-
-
-def _grown(updates: Array, height: int) -> Array:
-    """Updates of a phase of smaller fronts, padded to this height."""
-    more = height - updates.shape[-1]
-    return jnp.pad(updates, ((0, 0), (0, more), (0, more)))

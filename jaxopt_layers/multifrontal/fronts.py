@@ -21,11 +21,28 @@ _OVERHEAD = 6_000
 
 @dataclass(frozen=True)
 class Fronts:
-    """`pivots` and `below` of each front, as nodes; `parent` is -1 at a root. Children come first."""
+    """`pivots` and `below` of each front, as nodes; `parent` is -1 at a root."""
 
     pivots: list[np.ndarray]
     below: list[np.ndarray]
     parent: np.ndarray
+
+    def children(self) -> list[list[int]]:
+        """The fronts of which each is the parent."""
+        found: list[list[int]] = [[] for _ in self.pivots]
+        for child, parent in enumerate(self.parent.tolist()):
+            if parent >= 0:
+                found[parent].append(child)
+        return found
+
+    def depth(self) -> np.ndarray:
+        """How many fronts lie between each and its root."""
+        depth = np.zeros(len(self.parent), np.int64)
+        above = self.parent
+        while (above >= 0).any():
+            depth += above >= 0
+            above = np.where(above >= 0, self.parent[above], -1)
+        return depth
 
 
 def operations(pivots: float, below: float) -> float:

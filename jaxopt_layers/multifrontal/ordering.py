@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-#: Up to this many nodes any order will do: all of them make one front.
-_ONE_FRONT = 16
+from jaxopt_layers.multifrontal.fronts import WIDEST
 
 
 def adjacency(size: int, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -22,9 +21,9 @@ def adjacency(size: int, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndar
 
 
 def dissection_order(neighbours: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """The node that is eliminated at each position (METIS; George 1973)."""
+    """The node that is eliminated at each position (METIS; George 1973); any order where one front does."""
     size = len(starts) - 1
-    if size <= _ONE_FRONT or not len(neighbours):
+    if size <= WIDEST or not len(neighbours):
         return np.arange(size)
     pymetis = _pymetis()
     graph = pymetis.CSRAdjacency(starts.astype(np.int32), neighbours.astype(np.int32))

@@ -114,97 +114,107 @@ def make_plan(
     return Plan(size, tuple(condensations), phases, position)
 
 
+@dataclass(frozen=True)
+class _Places:
+    """Of each front its phase and its number there; of each node its front and its place among the
+    padded pivots, of which there are `padded_size`."""
+
+    phase: np.ndarray
+    number: np.ndarray
+    front: np.ndarray
+    pivot: np.ndarray
+    padded_size: int
+
+    @classmethod
+    def of(cls, size: int, fronts: Fronts, phases: list[Phase]) -> _Places:
+        count = len(fronts.pivots)
+        phase_of, number = np.empty(count, np.int64), np.empty(count, np.int64)
+        front_of, pivot, offset = np.empty(size, np.int64), np.zeros(size, np.int64), 0
+        for p, phase in enumerate(phases):
+            flat = phase.steps.ravel()
+            there = np.flatnonzero(flat >= 0)
+            phase_of[flat[there]], number[flat[there]] = p, there
+            for place, front in zip(there.tolist(), flat[there].tolist(), strict=True):
+                nodes = fronts.pivots[front]
+                pivot[nodes] = offset + place * phase.width + np.arange(len(nodes))
+                front_of[nodes] = front
+            offset += flat.size * phase.width
+        return cls(phase_of, number, front_of, pivot, offset)
+
+
 def _index(
     rows: np.ndarray, columns: np.ndarray, signs: np.ndarray, fronts: Fronts, phases: list[Phase]
 ) -> tuple[tuple[PhasePlan, ...], np.ndarray]:
-    size, number = len(signs), len(fronts.pivots)
-    # Of each front: its phase and its number there. Of each node: its place among the padded pivots.
-    phase_of, place_of = np.empty(number, np.int64), np.empty(number, np.int64)
-    pivot_place = np.zeros(size, np.int64)
-    front_of = np.empty(size, np.int64)
-    offset = 0
-    for p, phase in enumerate(phases):
-        flat = phase.steps.ravel()
-        there = np.flatnonzero(flat >= 0)
-        phase_of[flat[there]], place_of[flat[there]] = p, there
-        for place, front in zip(there.tolist(), flat[there].tolist(), strict=True):
-            nodes = fronts.pivots[front]
-            pivot_place[nodes] = offset + place * phase.width + np.arange(len(nodes))
-            front_of[nodes] = front
-        offset += flat.size * phase.width
-    children: list[list[int]] = [[] for _ in range(number)]
-    for child, parent in enumerate(fronts.parent.tolist()):
-        if parent >= 0:
-            children[parent].append(child)
-    padded_signs = np.append(signs, 1)
-    row = np.empty(size, np.int64)
-    own_entries = _own_entries(number, rows, columns, pivot_place, front_of)
+    places = _Places.of(len(signs), fronts, phases)
+    children = fronts.children()
+    entries = _own_entries(len(children), rows, columns, places)
+    plans = [
+        _phase_plan(p, phase, signs, fronts, children, entries, places)
+        for p, phase in enumerate(phases)
+    ]
+    return tuple(plans), places.pivot.astype(np.int32)
 
-    plans = []
-    for p, phase in enumerate(phases):
-        w, h = phase.width, phase.height
-        flat = phase.steps.ravel()
-        pivots = np.full((flat.size, w), size)
-        entries = np.zeros((flat.size, w, w + h), np.int32)
-        slots = np.zeros((flat.size, CHILDREN), np.int64)
-        places = np.full((flat.size, CHILDREN, w + h), h)
-        below = np.full((flat.size, h), offset)
-        came = [
-            np.array([c for f in flat.tolist() if f >= 0 for c in children[f] if phase_of[c] == q])
-            for q in range(p)
-        ]
-        known: dict[int, int] = {}
-        for group in came:
-            for child in group.tolist():
-                known[child] = len(known) + 1
-        base = len(known) + 1
-        for place, front in enumerate(flat.tolist()):
-            if front < 0:
-                continue
-            nodes, under = fronts.pivots[front], fronts.below[front]
-            pivots[place, : len(nodes)] = nodes
-            below[place, : len(under)] = pivot_place[under]
-            row[nodes], row[under] = np.arange(len(nodes)), w + np.arange(len(under))
-            for slot, child in enumerate(children[front]):
-                inside = phase_of[child] == p
-                slots[place, slot] = base + place_of[child] if inside else known[child]
-                child_rows = fronts.below[child]
-                places[place, slot, row[child_rows]] = np.arange(len(child_rows))
-            index, first, second = own_entries[front]
-            a, b = row[first], row[second]
-            entries[place, a, b] = index
-            mirrored = b < w
-            entries[place, b[mirrored], a[mirrored]] = index[mirrored]
-        shape = phase.steps.shape
-        plans.append(
-            PhasePlan(
-                width=w,
-                height=h,
-                pivots=pivots.reshape(*shape, w).astype(np.int32),
-                signs=padded_signs[pivots].reshape(*shape, w).astype(np.float64),
-                entries=entries.reshape(*shape, w, w + h),
-                children=slots.reshape(*shape, CHILDREN).astype(np.int32),
-                places=places.reshape(*shape, CHILDREN, w + h).astype(np.int32),
-                below=below.reshape(*shape, h).astype(np.int32),
-                incoming=tuple(place_of[group.astype(np.int64)] for group in came),
-            )
-        )
-    return tuple(plans), pivot_place.astype(np.int32)
+
+def _phase_plan(
+    p: int,
+    phase: Phase,
+    signs: np.ndarray,
+    fronts: Fronts,
+    children: list[list[int]],
+    own_entries: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    of: _Places,
+) -> PhasePlan:
+    w, h, size = phase.width, phase.height, len(signs)
+    flat = phase.steps.ravel().tolist()
+    pivots = np.full((len(flat), w), size)
+    entries = np.zeros((len(flat), w, w + h), np.int32)
+    slots = np.zeros((len(flat), CHILDREN), np.int64)
+    places = np.full((len(flat), CHILDREN, w + h), h)
+    below = np.full((len(flat), h), of.padded_size)
+    taken = [child for front in flat if front >= 0 for child in children[front]]
+    came = [[child for child in taken if of.phase[child] == q] for q in range(p)]
+    known = {child: place for place, child in enumerate((c for q in came for c in q), start=1)}
+    row = np.empty(size, np.int64)
+    for place, front in enumerate(flat):
+        if front < 0:
+            continue
+        nodes, under = fronts.pivots[front], fronts.below[front]
+        pivots[place, : len(nodes)] = nodes
+        below[place, : len(under)] = of.pivot[under]
+        row[nodes], row[under] = np.arange(len(nodes)), w + np.arange(len(under))
+        for slot, child in enumerate(children[front]):
+            own = 1 + len(known) + of.number[child]
+            slots[place, slot] = known.get(child, own)
+            child_rows = fronts.below[child]
+            places[place, slot, row[child_rows]] = np.arange(len(child_rows))
+        index, first, second = own_entries[front]
+        a, b = row[first], row[second]
+        entries[place, a, b] = index
+        mirrored = b < w
+        entries[place, b[mirrored], a[mirrored]] = index[mirrored]
+    shape = phase.steps.shape
+    return PhasePlan(
+        width=w,
+        height=h,
+        pivots=pivots.reshape(*shape, w).astype(np.int32),
+        signs=np.append(signs, 1)[pivots].reshape(*shape, w).astype(np.float64),
+        entries=entries.reshape(*shape, w, w + h),
+        children=slots.reshape(*shape, CHILDREN).astype(np.int32),
+        places=places.reshape(*shape, CHILDREN, w + h).astype(np.int32),
+        below=below.reshape(*shape, h).astype(np.int32),
+        incoming=tuple(of.number[np.array(group, np.int64)] for group in came),
+    )
 
 
 def _own_entries(
-    number: int,
-    rows: np.ndarray,
-    columns: np.ndarray,
-    pivot_place: np.ndarray,
-    front_of: np.ndarray,
+    count: int, rows: np.ndarray, columns: np.ndarray, of: _Places
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Of each front, the entries that it holds, counted from one, and their nodes, a pivot first."""
-    swap = pivot_place[rows] > pivot_place[columns]
+    swap = of.pivot[rows] > of.pivot[columns]
     first, second = np.where(swap, columns, rows), np.where(swap, rows, columns)
     off_diagonal = np.flatnonzero(first != second)
-    owner = front_of[first[off_diagonal]]
+    owner = of.front[first[off_diagonal]]
     order = off_diagonal[np.argsort(owner, kind="stable")]
-    ends = np.searchsorted(np.sort(owner), np.arange(number + 1)).tolist()
-    parts = [order[ends[i] : ends[i + 1]] for i in range(number)]
+    ends = np.searchsorted(np.sort(owner), np.arange(count + 1)).tolist()
+    parts = [order[ends[i] : ends[i + 1]] for i in range(count)]
     return [((part + 1).astype(np.int32), first[part], second[part]) for part in parts]

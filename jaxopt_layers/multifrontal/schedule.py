@@ -9,7 +9,6 @@ in earlier steps, those on the longest path to the root first (list scheduling, 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -41,10 +40,7 @@ class Phase:
 
 def with_few_children(fronts: Fronts) -> Fronts:
     """The same with at most `CHILDREN` children a front: sums of siblings become fronts of their own."""
-    children: list[list[int]] = [[] for _ in fronts.pivots]
-    for child, parent in enumerate(fronts.parent.tolist()):
-        if parent >= 0:
-            children[parent].append(child)
+    children = fronts.children()
     if max(map(len, children), default=0) <= CHILDREN:
         return fronts
     pivots, below, parent = list(fronts.pivots), list(fronts.below), fronts.parent.tolist()
@@ -66,10 +62,10 @@ def make_phases(fronts: Fronts) -> list[Phase]:
     """Assign the fronts to phases and steps."""
     widths = np.array([len(nodes) for nodes in fronts.pivots])
     heights = np.array([len(nodes) for nodes in fronts.below])
-    order = _children_first(fronts.parent)
+    depth = fronts.depth()
     # A front is at least as high as its children, for the sake of the order of phases.
     lifted = heights.copy()
-    for front in order:
+    for front in np.argsort(-depth, kind="stable"):  # children first
         above = fronts.parent[front]
         if above >= 0:
             lifted[above] = max(lifted[above], lifted[front])
@@ -79,37 +75,9 @@ def make_phases(fronts: Fronts) -> list[Phase]:
         chosen = np.flatnonzero((lifted > low) & (lifted <= high))
         low = high
         width = _rounded(int(widths[chosen].max()))
-        height = int(lifted[chosen].max())
-        cost = operations(width, height) + _FRONT_OVERHEAD
-        rank = _distance_to_root(fronts.parent, order)
-
-        def take(together: int, chosen: np.ndarray = chosen, rank: np.ndarray = rank) -> list:
-            return _list_schedule(chosen, fronts.parent, rank, together)
-
-        phases.append(Phase(width, height, _cheapest(take, len(chosen), cost)))
+        cost = operations(width, high) + _FRONT_OVERHEAD
+        phases.append(Phase(width, high, _cheapest(chosen, fronts.parent, depth, cost)))
     return phases
-
-
-def _children_first(parent: np.ndarray) -> np.ndarray:
-    depth = np.zeros(len(parent), np.int64)
-    order = sorted(range(len(parent)))
-    # Added fronts come after their parents: sort by depth.
-    for start in order:
-        path, node = [], start
-        while parent[node] >= 0 and not depth[node]:
-            path.append(node)
-            node = parent[node]
-        for node in reversed(path):
-            depth[node] = depth[parent[node]] + 1
-    return np.argsort(-depth, kind="stable")
-
-
-def _distance_to_root(parent: np.ndarray, order: np.ndarray) -> np.ndarray:
-    distance = np.zeros(len(parent), np.int64)
-    for front in order[::-1]:
-        if parent[front] >= 0:
-            distance[front] = distance[parent[front]] + 1
-    return distance
 
 
 def _rounded(width: int) -> int:
@@ -139,28 +107,25 @@ def _limits(widths: np.ndarray, heights: np.ndarray) -> list[int]:
     return [*min(options, key=cost), most]
 
 
-def _cheapest(take: Callable[[int], list[list[int]]], count: int, cost: float) -> np.ndarray:
-    """The schedule with the best number of fronts a step."""
-    best, best_cost, together = None, np.inf, 1
-    while True:
-        # More work than this in a step hides its overhead; a schedule costs time to make.
-        if together * cost > 20 * _STEP_OVERHEAD and best is not None:
-            break
-        if count / together * _STEP_OVERHEAD < 4 * best_cost or best is None:
-            steps = take(together)
-            total = len(steps) * (_STEP_OVERHEAD + together * cost)
-            if total < best_cost:
-                best, best_cost = steps, total
-        if together >= count:
+def _cheapest(chosen: np.ndarray, parent: np.ndarray, depth: np.ndarray, cost: float) -> np.ndarray:
+    """The schedule with the best number of fronts a step, of which each costs `cost`."""
+    best: list[list[int]] = []
+    best_cost, together = np.inf, 1
+    # More work than this in a step hides its overhead; a schedule costs time to make.
+    while together == 1 or together * cost <= 20 * _STEP_OVERHEAD:
+        steps = _list_schedule(chosen, parent, depth, together)
+        total = len(steps) * (_STEP_OVERHEAD + together * cost)
+        if total < best_cost:
+            best, best_cost = steps, total
+        if together >= len(chosen):
             break
         together *= 2
-    assert best is not None
     together = max(map(len, best))
     return np.array([step + [-1] * (together - len(step)) for step in best], np.int64)
 
 
 def _list_schedule(
-    chosen: np.ndarray, parent: np.ndarray, rank: np.ndarray, together: int
+    chosen: np.ndarray, parent: np.ndarray, depth: np.ndarray, together: int
 ) -> list[list[int]]:
     """Steps of at most `together` fronts, children before parents."""
     inside = set(chosen.tolist())
@@ -168,7 +133,7 @@ def _list_schedule(
     for front in inside:
         if int(parent[front]) in inside:
             waiting[int(parent[front])] += 1
-    ready = [(-int(rank[front]), front) for front in inside if not waiting[front]]
+    ready = [(-int(depth[front]), front) for front in inside if not waiting[front]]
     heapq.heapify(ready)
     steps = []
     while ready:
@@ -179,5 +144,5 @@ def _list_schedule(
             if above in inside:
                 waiting[above] -= 1
                 if not waiting[above]:
-                    heapq.heappush(ready, (-int(rank[above]), above))
+                    heapq.heappush(ready, (-int(depth[above]), above))
     return steps

@@ -13,6 +13,7 @@ from jaxopt_layers.matrix import constant_like, matmul
 from jaxopt_layers.multifrontal.condense import expand, reduce_right
 from jaxopt_layers.multifrontal.factor import Factor, PhaseFactor
 from jaxopt_layers.multifrontal.plan import PhasePlan, Plan
+from jaxopt_layers.multifrontal.updates import Updates
 
 
 def solve(plan: Plan, factor: Factor, right: Array) -> Array:
@@ -36,12 +37,7 @@ def _solve_fronts(plan: Plan, factor: Factor, right: Array) -> Array:
     updates: list[Array] = []
     forward = []
     for phase, numbers in zip(plan.phases, factor.phases, strict=True):
-        known = [
-            jnp.pad(updates[q][places], ((0, 0), (0, 0), (0, phase.height - updates[q].shape[-1])))
-            for q, places in enumerate(phase.incoming)
-            if len(places)
-        ]
-        found, made = _up(phase, numbers, padded, known, anchor)
+        found, made = _up(phase, numbers, padded, updates, anchor)
         forward.append(found)
         updates.append(made)
 
@@ -56,14 +52,11 @@ def _solve_fronts(plan: Plan, factor: Factor, right: Array) -> Array:
 
 
 def _up(
-    phase: PhasePlan, numbers: PhaseFactor, right: Array, known: list[Array], anchor: Array
+    phase: PhasePlan, numbers: PhaseFactor, right: Array, earlier: list[Array], anchor: Array
 ) -> tuple[Array, Array]:
     """S R (right-hand sides), and what the fronts leave for their parents (fronts, k, h)."""
     w, h, count, dtype = phase.width, phase.height, right.shape[1], right.dtype
-    together = phase.pivots.shape[1]
-    parts = [jnp.zeros((1, count, h), dtype), *known, jnp.zeros((phase.count, count, h), dtype)]
-    joined = jnp.concatenate(parts) + constant_like(0, anchor, dtype)
-    base = joined.shape[0] - phase.count
+    room, updates = Updates.start(phase, earlier, count, anchor)
 
     def front(
         updates: Array,
@@ -86,14 +79,12 @@ def _up(
     def step(updates: Array, index: tuple[Any, ...]) -> tuple[Array, Array]:
         number, fronts = index
         made, found = jax.vmap(front, in_axes=(None, 0, 0, 0, 0, 0))(updates, *fronts)
-        zero = jnp.zeros_like(number)
-        place = (base + number * together, zero, zero)
-        return lax.dynamic_update_slice(updates, made, place), found
+        return room.put(updates, number, made), found
 
     steps = jnp.arange(phase.pivots.shape[0], dtype=jnp.int32)
     arrays = (phase.pivots, jnp.asarray(phase.signs, dtype), phase.children, phase.places)
-    updates, found = lax.scan(step, joined, (steps, (*map(jnp.asarray, arrays), numbers)))
-    return found, updates[base:]
+    updates, found = lax.scan(step, updates, (steps, (*map(jnp.asarray, arrays), numbers)))
+    return found, updates[room.own :]
 
 
 def _down(
