@@ -21,10 +21,12 @@ from jaxopt_layers.asa_qp import QPRows
 from jaxopt_layers.checks import check_settings
 from jaxopt_layers.cone import solve_cone
 from jaxopt_layers.cones import Cones
+from jaxopt_layers.pattern import Pattern
 from jaxopt_layers.qp import solve_qp
 from jaxopt_layers.settings import Settings
 from jaxopt_layers.solution import ConeSolution
 from jaxopt_layers.sparse_map import BYTES_PER_ENTRY, SparseMap
+from jaxopt_layers.sparse_matrix import SparseMatrix
 
 _OWNER = "AffineSolverAffine"
 
@@ -33,12 +35,10 @@ _OWNER = "AffineSolverAffine"
 class SparseMatrixMap:
     """A matrix of a fixed pattern whose entries are affine in the parameters.
 
-    - `rows`, `columns`: the pattern, sorted by rows. `entries`: the map to its values.
+    - `entries`: the map to the values at the pattern's places.
     """
 
-    rows: np.ndarray
-    columns: np.ndarray
-    shape: tuple[int, int]
+    pattern: Pattern
     entries: SparseMap
 
     @classmethod
@@ -46,54 +46,38 @@ class SparseMatrixMap:
         """From (row, column, parameter index, value), in any order; duplicates are added up."""
         rows, columns, parameters, values = (np.asarray(part).ravel() for part in coo)
         cells = rows.astype(np.int64) * shape[1] + columns
-        pattern, place = np.unique(cells, return_inverse=True)
-        entries = SparseMap.from_entries(place, parameters, values, len(pattern), p)
-        rows, columns = np.divmod(pattern, shape[1])
-        return cls(rows.astype(np.int32), columns.astype(np.int32), shape, entries)
+        places, place = np.unique(cells, return_inverse=True)
+        entries = SparseMap.from_entries(place, parameters, values, len(places), p)
+        return cls(Pattern(shape, *np.divmod(places, shape[1])), entries)
 
-    def __call__(self, theta: Array) -> Array:
-        """The dense matrix at theta."""
-        if self.entries.is_constant:
-            dense = np.zeros(self.shape, theta.dtype)
-            dense[self.rows, self.columns] = self.entries.constant(theta.dtype)
-            return jnp.asarray(dense)
+    def __call__(self, theta: Array) -> SparseMatrix | Array:
+        """The matrix at theta: sparse, unless every place has an entry."""
         values = self.entries(theta)
-        if len(values) == self.shape[0] * self.shape[1]:
-            return values.reshape(self.shape)
-        cells = self.rows.astype(np.int64) * self.shape[1] + self.columns
-        flat = jnp.zeros(self.shape[0] * self.shape[1], theta.dtype)
-        flat = flat.at[cells].set(values, unique_indices=True, indices_are_sorted=True)
-        return flat.reshape(self.shape)
+        shape = self.pattern.shape
+        if len(values) == shape[0] * shape[1]:
+            return values.reshape(shape)
+        return SparseMatrix(values, self.pattern)
 
     def take_rows(self, rows: np.ndarray) -> SparseMatrixMap:
         """The matrix of those rows, in that order."""
-        position = np.full(self.shape[0], -1)
-        position[rows] = np.arange(len(rows))
-        place = position[self.rows]
-        kept = np.flatnonzero(place >= 0)
-        kept = kept[np.argsort(place[kept], kind="stable")]
-        return SparseMatrixMap(
-            place[kept].astype(np.int32),
-            self.columns[kept],
-            (len(rows), self.shape[1]),
-            self.entries.take(kept),
-        )
+        pattern, kept = self.pattern.taken(rows)
+        return SparseMatrixMap(pattern, self.entries.take(kept))
 
     @property
     def is_diagonal(self) -> bool:
         """Whether no entry off the diagonal is in the pattern."""
-        return bool(np.all(self.rows == self.columns))
+        return bool(np.all(self.pattern.rows == self.pattern.columns))
 
     def diagonal(self) -> SparseMap:
         """The map to the diagonal, for a matrix that is diagonal."""
         map_ = self.entries
-        rows = self.rows[map_.rows]
-        return SparseMap(rows, map_.columns, map_.values, self.shape[0], map_.parameters)
+        rows = self.pattern.rows[map_.rows]
+        return SparseMap(rows, map_.columns, map_.values, self.pattern.shape[0], map_.parameters)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the pattern and the map."""
-        return self.rows.nbytes + self.columns.nbytes + self.entries.nbytes
+        return self.pattern.rows.nbytes + self.pattern.columns.nbytes + self.entries.nbytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,8 +190,8 @@ class AffineSolverAffine:
         return QPRows.recognize(
             cones.zero,
             cones.nonnegative,
-            A.rows,
-            A.columns,
+            A.pattern.rows,
+            A.pattern.columns,
             A.entries.constant(),
             A.entries.varying,
         )
@@ -215,8 +199,13 @@ class AffineSolverAffine:
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def data(self, theta: Array) -> tuple[Array | None, Array, Array, Array, Array]:
-        """(P, A, b, c, constant) at theta (p,), in its dtype; P is (n,) where it is diagonal."""
+    def data(
+        self, theta: Array
+    ) -> tuple[Array | SparseMatrix | None, Array | SparseMatrix, Array, Array, Array]:
+        """(P, A, b, c, constant) at theta (p,), in its dtype; P is (n,) where it is diagonal.
+
+        Matrices are sparse, unless they are full.
+        """
         offset = self.constant(theta)[0]
         return self._quadratic(theta), self.A(theta), self.b(theta), self.c(theta), offset
 
@@ -264,7 +253,7 @@ class AffineSolverAffine:
         self, rows: QPRows, theta: Array, settings: Settings, init: ConeSolution | None
     ) -> ConeSolution:
         dtype = theta.dtype
-        matrices: dict[str, Array] = {}
+        matrices: dict[str, Any] = {}
         for matrix, vector, at in (("A", "b", rows.equality), ("G", "h", rows.inequality)):
             if len(at):
                 matrices[matrix] = self.A.take_rows(at)(theta)
@@ -283,7 +272,7 @@ class AffineSolverAffine:
         )
         return rows.restore(solution, matrices)
 
-    def _quadratic(self, theta: Array) -> Array | None:
+    def _quadratic(self, theta: Array) -> Array | SparseMatrix | None:
         if self.P is None:
             return None
         return self.P.diagonal()(theta) if self.P.is_diagonal else self.P(theta)

@@ -41,8 +41,8 @@ _LEFT_TO_BOUNDARY = 0.01
 _CORRECTED = 10
 # After a short step there is none, and at least this much centring.
 _CENTRING = 0.5
-# A symmetric cone's is left out where the affine step is shorter than this, and there is some centring at
-# least where that step does not reach most of the way.
+# The orthant's is left out where the affine step is shorter than this; on every symmetric cone there is some
+# centring at least where that step does not reach most of the way.
 _TOO_SHORT = 0.3
 _FAR, _LEAST_CENTRING = 0.9, 0.1
 
@@ -100,9 +100,11 @@ def predictor_corrector_step(
     target, reduction = sigma * mu, 1 - sigma
     _, affine_z = program.split(affine.u)
     # A correction for the whole of a step that can't be taken leads astray: out of the neighbourhood, or,
-    # on symmetric cones, into a cycle of long and short steps.
-    if cone.symmetric:
+    # on the orthant, into a cycle of long and short steps.
+    if cone.is_orthant:
         part = jnp.where(affine_length < _TOO_SHORT, jnp.zeros_like(mu), 1)
+    elif cone.symmetric:
+        part = jnp.ones_like(mu)
     else:
         part = jnp.where(cautious, 0, jnp.minimum(1, _CORRECTED * affine_length))
     affine_s, affine_z = part * affine.s, part * affine_z

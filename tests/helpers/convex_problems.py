@@ -59,9 +59,12 @@ def program_data(program: Program, leaves: list[Any]) -> tuple[dict[str, np.ndar
     """The cone program at the parameters, and the objective's constant."""
     values = {id(e): v for e, v in zip(program.problem.parameters, leaves, strict=True)}
     P, A, b, c, offset = program.asa.data(program.theta.evaluate(values, jnp.float64))
-    data = {"A": np.asarray(A), "b": np.asarray(b), "c": np.asarray(c)}
-    if P is not None:
-        data["P"] = np.asarray(P)
+    given = {"A": A, "b": b, "c": c, "P": P}
+    data = {
+        name: np.asarray(part.todense() if isinstance(part, jl.SparseMatrix) else part)
+        for name, part in given.items()
+        if part is not None
+    }
     return data, float(offset)
 
 
