@@ -3,7 +3,7 @@
 jaxlib (0.10) hands a batch of matrices to its thread pool and waits there: two batches that don't depend on
 each other, in one compiled program, can wait for each other for good. Single matrices don't wait. So a
 batch is a loop here; where a batch is small and its matrices are, too, the package's own factorizations
-(`kkt.cholesky`) don't come to this.
+(`cholesky`) don't come to this.
 """
 
 from __future__ import annotations

@@ -7,12 +7,15 @@ segments are put into a few buckets of equal, padded length instead, so that it 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+# Sums of up to so many terms are written out.
+_WRITTEN_OUT = 4
 
 
 class Segments:
@@ -52,6 +55,31 @@ class Segments:
                 parts.append(jnp.zeros(entries.shape[0], dtype))
         joined = jnp.concatenate(parts) if parts else jnp.zeros(0, dtype)
         return joined if self._in_order else joined[self._place]
+
+    def sum(self, value: Callable[[np.ndarray], Array], like: Array) -> Array:
+        """The sum of `value(entries)`, with axes (..., members) behind the first, over each segment."""
+        parts = []
+        for entries, there in self._buckets:
+            if not entries.size:
+                parts.append(jnp.zeros_like(like, shape=(entries.shape[0], *like.shape[1:])))
+            elif entries.shape[1] > _WRITTEN_OUT:
+                values = value(entries.ravel())
+                values = values.reshape(*entries.shape, *values.shape[1:])
+                parts.append(jnp.sum(_where(there, values), axis=1))
+            else:  # added one after the other, so that no array of all terms is made
+                columns = range(entries.shape[1])
+                masks = [None if there is None else there[:, k] for k in columns]
+                terms = [_where(masks[k], value(entries[:, k])) for k in columns]
+                parts.append(reduce(jnp.add, terms))
+        joined = jnp.concatenate(parts) if parts else jnp.zeros_like(like, shape=(0, *like.shape[1:]))
+        return joined if self._in_order else joined[self._place]
+
+
+def _where(there: np.ndarray | None, values: Array) -> Array:
+    """The values, or 0 where there are none."""
+    if there is None or there.all():
+        return values
+    return jnp.where(there.reshape(*there.shape, *(1,) * (values.ndim - there.ndim)), values, 0)
 
 
 class Pattern:

@@ -46,6 +46,7 @@ GRAPHS = {
     "grid": (100, grid(10)),
     "complete": (40, complete(40)),
     "scattered": (120, scattered(120)),
+    "large grid": (900, grid(30)),
 }
 
 
@@ -120,25 +121,28 @@ def test_signed_inverse_factor(size, rng):
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_fronts_partition_the_nodes_and_hold_the_fill_in(graph):
-    """Every node is a pivot once; what elimination fills in lies inside the fronts."""
+    """Every node is a pivot once; what elimination fills in lies inside the fronts and the root."""
     size, (rows, columns) = GRAPHS[graph]
     neighbours, starts = adjacency(size, rows, columns)
+    order, rooted = dissection_order(neighbours, starts), size // 5
+    top = order[size - rooted :]
     fronts = with_few_children(
-        find_fronts(neighbours, starts, dissection_order(neighbours, starts))
+        find_fronts(neighbours, starts, order, rooted)
     )
     pivots = np.concatenate(fronts.pivots)
-    assert sorted(pivots) == list(range(size))
+    assert sorted([*pivots, *top]) == list(range(size))
     assert max(map(len, fronts.pivots)) <= WIDEST
     assert np.bincount(fronts.parent[fronts.parent >= 0], minlength=1).max() <= CHILDREN
     for front, parent in enumerate(fronts.parent):
         below = set(fronts.below[front].tolist())
         if parent < 0:
-            assert not below
+            assert below <= set(top.tolist())
         else:
             assert below <= {*fronts.pivots[parent].tolist(), *fronts.below[parent].tolist()}
     inside = np.eye(size, dtype=bool)
     for own, below in zip(fronts.pivots, fronts.below, strict=True):
         inside[np.ix_(own, np.concatenate([own, below]))] = True
+    inside[np.ix_(top, top)] = True
     assert np.all((inside | inside.T)[rows, columns])
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_layers.multifrontal.members import members_last
 from jaxopt_layers.pattern import Segments
 
 # Nodes with more neighbours than this would fill in too much.
@@ -138,32 +139,41 @@ def _pairs(owner: np.ndarray, count: int) -> np.ndarray:
 
 def condense(plan: Condensation, diagonal: Array, entries: Array) -> tuple[Condensed, Array, Array]:
     """What was eliminated, and the diagonal and the entries that are left."""
-    inverse, cross = 1 / diagonal[plan.gone], entries[plan.cross]
-    scaled = cross * inverse[plan.cross_gone]
-    first, second = plan.products
-    filled = plan.by_entry.reduce(
-        lambda index: scaled[first[index]] * cross[second[index]], jnp.sum, entries.dtype
-    )
-    before = jnp.concatenate([jnp.zeros(1, entries.dtype), entries])[plan.stayed]
-    squares = plan.by_kept.reduce(
-        lambda index: scaled[index] * cross[index], jnp.sum, entries.dtype
-    )
-    return Condensed(inverse, cross), diagonal[plan.kept] - squares, before - filled
+
+    def eliminate(diagonal: Array, entries: Array) -> tuple[Array, ...]:
+        inverse, cross = 1 / diagonal[plan.gone], entries[plan.cross]
+        scaled = cross * inverse[plan.cross_gone]
+        first, second = plan.products
+        filled = plan.by_entry.sum(lambda index: scaled[first[index]] * cross[second[index]], cross)
+        squares = plan.by_kept.sum(lambda index: scaled[index] * cross[index], cross)
+        before = jnp.concatenate([jnp.zeros_like(entries, shape=(1, entries.shape[1])), entries])
+        return inverse, cross, diagonal[plan.kept] - squares, before[plan.stayed] - filled
+
+    inverse, cross, diagonal, entries = members_last(eliminate)(diagonal, entries)
+    return Condensed(inverse, cross), diagonal, entries
 
 
 def reduce_right(plan: Condensation, done: Condensed, right: Array) -> Array:
-    """The right-hand side (size,) of the kept nodes once the others are eliminated."""
-    known = done.inverse * right[plan.gone]
-    moved = plan.by_kept.reduce(
-        lambda index: done.cross[index] * known[plan.cross_gone[index]], jnp.sum, right.dtype
-    )
-    return right[plan.kept] - moved
+    """The right-hand sides (size, k) of the kept nodes once the others are eliminated."""
+
+    def reduce(inverse: Array, cross: Array, right: Array) -> Array:
+        known = inverse[:, None] * right[plan.gone]
+        moved = plan.by_kept.sum(
+            lambda index: cross[index][:, None] * known[plan.cross_gone[index]], right
+        )
+        return right[plan.kept] - moved
+
+    return members_last(reduce)(done.inverse, done.cross, right)
 
 
 def expand(plan: Condensation, done: Condensed, right: Array, solution: Array) -> Array:
-    """The solution at all nodes from that at the kept ones."""
-    moved = plan.by_gone.reduce(
-        lambda index: done.cross[index] * solution[plan.cross_kept[index]], jnp.sum, right.dtype
-    )
-    rest = done.inverse * (right[plan.gone] - moved)
-    return jnp.concatenate([solution, rest])[plan.place]
+    """The solutions (size, k) at all nodes from those at the kept ones."""
+
+    def extend(inverse: Array, cross: Array, right: Array, solution: Array) -> Array:
+        moved = plan.by_gone.sum(
+            lambda index: cross[index][:, None] * solution[plan.cross_kept[index]], right
+        )
+        rest = inverse[:, None] * (right[plan.gone] - moved)
+        return jnp.concatenate([solution, rest])[plan.place]
+
+    return members_last(extend)(done.inverse, done.cross, right, solution)

@@ -12,6 +12,7 @@ from jaxopt_layers.matrix import matmul
 from jaxopt_layers.multifrontal.condense import Condensed, condense
 from jaxopt_layers.multifrontal.pivots import signed_inverse_factor
 from jaxopt_layers.multifrontal.plan import PhasePlan, Plan
+from jaxopt_layers.multifrontal.root import factor_root
 from jaxopt_layers.multifrontal.updates import Updates
 
 
@@ -27,10 +28,11 @@ class PhaseFactor:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Factor:
-    """What was condensed, and of the rest L S L', front by front."""
+    """What was condensed, and of the rest L S L', front by front; `root` is R at the root."""
 
     condensed: list[Condensed]
     phases: list[PhaseFactor]
+    root: Array
 
 
 def factor(plan: Plan, diagonal: Array, entries: Array) -> Factor:
@@ -51,7 +53,8 @@ def factor(plan: Plan, diagonal: Array, entries: Array) -> Factor:
         found, made = _factor_phase(phase, padded_diagonal, padded_entries, updates, anchor)
         factors.append(found)
         updates.append(made)
-    return Factor(condensed, factors)
+    root = factor_root(plan.root, padded_diagonal, padded_entries, updates)
+    return Factor(condensed, factors, root)
 
 
 def _factor_phase(

@@ -21,7 +21,7 @@ _OVERHEAD = 6_000
 
 @dataclass(frozen=True)
 class Fronts:
-    """`pivots` and `below` of each front, as nodes; `parent` is -1 at a root."""
+    """`pivots` and `below` of each front, as nodes; `parent` is -1 where that is the root, or none."""
 
     pivots: list[np.ndarray]
     below: list[np.ndarray]
@@ -50,8 +50,10 @@ def operations(pivots: float, below: float) -> float:
     return pivots * (pivots * pivots + 2 * pivots * below + 2 * below * below)
 
 
-def find_fronts(neighbours: np.ndarray, starts: np.ndarray, order: np.ndarray) -> Fronts:
-    """The fronts for an order of elimination."""
+def find_fronts(
+    neighbours: np.ndarray, starts: np.ndarray, order: np.ndarray, rooted: int
+) -> Fronts:
+    """The fronts for an order of elimination, without its last `rooted` nodes."""
     size = len(order)
     position = np.empty(size, np.int64)
     position[order] = np.arange(size)
@@ -75,7 +77,9 @@ def find_fronts(neighbours: np.ndarray, starts: np.ndarray, order: np.ndarray) -
             parents[child] = number
         return number
 
-    for j in range(size):
+    end = size - rooted
+    top: list[_Open] = []
+    for j in range(end):
         below = set(later[j])
         for child in children[j]:
             below |= structure[child]
@@ -96,10 +100,13 @@ def find_fronts(neighbours: np.ndarray, starts: np.ndarray, order: np.ndarray) -
         for group in _join_siblings(apart):
             under.append(close(group.pivots, group.below, group.under))
         structure[j], members[j], hanging[j] = below, own, under
-        if below:
+        if below and min(below) < end:
             children[min(below)].append(j)
         else:
-            close(own, below, under)
+            top.append(_Open(own, below, under))
+    top.sort(key=lambda front: (len(front.below), sorted(front.below)))
+    for group in _join_siblings(top):
+        close(group.pivots, group.below, group.under)
     pivots = [order[np.array(sorted(nodes))] for nodes in closed_pivots]
     return Fronts(
         pivots=pivots,

@@ -1,6 +1,6 @@
 """The factorization of a front's pivot block: ``R M R' = diag(signs)`` with R lower triangular.
 
-The inverse of the factor rather than the factor, as in `kkt.cholesky`: every later solve is a product.
+The inverse of the factor rather than the factor, as in `cholesky`: every later solve is a product.
 With signs that are known, a quasi-definite matrix has such a factor in every order of its rows
 (Vanderbei 1995, "Symmetric quasidefinite matrices").
 

@@ -8,9 +8,11 @@ from functools import cached_property
 import numpy as np
 
 from jaxopt_layers.multifrontal.condense import Condensation, find_condensation
-from jaxopt_layers.multifrontal.fronts import Fronts, find_fronts, operations
+from jaxopt_layers.multifrontal.fronts import Fronts, operations
 from jaxopt_layers.multifrontal.ordering import adjacency, dissection_order
-from jaxopt_layers.multifrontal.schedule import CHILDREN, Phase, make_phases, with_few_children
+from jaxopt_layers.multifrontal.root import Root, make_root
+from jaxopt_layers.multifrontal.schedule import CHILDREN, Phase
+from jaxopt_layers.multifrontal.tree import find_tree
 
 # At most so many rounds of nodes are eliminated before the fronts.
 _CONDENSATIONS = 3
@@ -46,14 +48,16 @@ class PhasePlan:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """`condensations` come first, one after the other, then the `phases` of the fronts.
+    """`condensations` come first, one after the other, then the `phases` of the fronts, last the `root`.
 
-    `position`: of each node that is left, its place among the padded pivots. Equal by identity.
+    `position`: of each node that is left, its place among the padded pivots, the root's being the last.
+    Equal by identity.
     """
 
     size: int
     condensations: tuple[Condensation, ...]
     phases: tuple[PhasePlan, ...]
+    root: Root
     position: np.ndarray
 
     @cached_property
@@ -61,24 +65,25 @@ class Plan:
         """Floating-point operations of a factorization, padding included."""
         condensing = sum(2 * step.products.shape[1] for step in self.condensations)
         fronts = sum(phase.count * operations(phase.width, phase.height) for phase in self.phases)
-        return condensing + fronts
+        return condensing + fronts + self.root.operations
 
     @cached_property
     def entries(self) -> int:
         """Numbers that a factorization holds, padding included."""
-        return sum(
+        fronts = sum(
             phase.count * (phase.width * (phase.width + phase.height) + phase.height**2)
             for phase in self.phases
         )
+        return fronts + self.root.size**2
 
     @property
     def steps(self) -> int:
-        """Steps of the loops, one after the other."""
-        return sum(phase.pivots.shape[0] for phase in self.phases)
+        """Steps of the loops, one after the other, and the root."""
+        return 1 + sum(phase.pivots.shape[0] for phase in self.phases)
 
     @property
     def padded_size(self) -> int:
-        return sum(phase.count * phase.width for phase in self.phases)
+        return sum(phase.count * phase.width for phase in self.phases) + self.root.size
 
 
 def make_plan(
@@ -103,21 +108,22 @@ def make_plan(
         np.maximum.at(safe, step.cross_kept, gained)
         rows, columns = step.rows, step.columns
         neighbours, starts = adjacency(len(signs), rows, columns)
-    fronts = find_fronts(neighbours, starts, dissection_order(neighbours, starts))
-    fronts = with_few_children(fronts)
-    fronts = Fronts(
-        [nodes[np.argsort(-signs[nodes], kind="stable")] for nodes in fronts.pivots],
-        fronts.below,
-        fronts.parent,
-    )
-    phases, position = _index(rows, columns, signs, fronts, make_phases(fronts))
-    return Plan(size, tuple(condensations), phases, position)
+    tree, order = find_tree(neighbours, starts, dissection_order(neighbours, starts))
+    pivots = [_positive_first(nodes, signs) for nodes in tree.fronts.pivots]
+    fronts = Fronts(pivots, tree.fronts.below, tree.fronts.parent)
+    top = _positive_first(order[len(order) - tree.rooted :], signs)
+    phases, root, position = _index(rows, columns, signs, fronts, tree.phases, top)
+    return Plan(size, tuple(condensations), phases, root, position)
+
+
+def _positive_first(nodes: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    return nodes[np.argsort(-signs[nodes], kind="stable")]
 
 
 @dataclass(frozen=True)
 class _Places:
     """Of each front its phase and its number there; of each node its front and its place among the
-    padded pivots, of which there are `padded_size`."""
+    padded pivots, of which there are `padded_size`. The root's front is the last."""
 
     phase: np.ndarray
     number: np.ndarray
@@ -126,7 +132,7 @@ class _Places:
     padded_size: int
 
     @classmethod
-    def of(cls, size: int, fronts: Fronts, phases: list[Phase]) -> _Places:
+    def of(cls, size: int, fronts: Fronts, phases: list[Phase], top: np.ndarray) -> _Places:
         count = len(fronts.pivots)
         phase_of, number = np.empty(count, np.int64), np.empty(count, np.int64)
         front_of, pivot, offset = np.empty(size, np.int64), np.zeros(size, np.int64), 0
@@ -139,20 +145,52 @@ class _Places:
                 pivot[nodes] = offset + place * phase.width + np.arange(len(nodes))
                 front_of[nodes] = front
             offset += flat.size * phase.width
-        return cls(phase_of, number, front_of, pivot, offset)
+        front_of[top], pivot[top] = count, offset + np.arange(len(top))
+        return cls(phase_of, number, front_of, pivot, offset + len(top))
 
 
 def _index(
-    rows: np.ndarray, columns: np.ndarray, signs: np.ndarray, fronts: Fronts, phases: list[Phase]
-) -> tuple[tuple[PhasePlan, ...], np.ndarray]:
-    places = _Places.of(len(signs), fronts, phases)
+    rows: np.ndarray,
+    columns: np.ndarray,
+    signs: np.ndarray,
+    fronts: Fronts,
+    phases: list[Phase],
+    top: np.ndarray,
+) -> tuple[tuple[PhasePlan, ...], Root, np.ndarray]:
+    places = _Places.of(len(signs), fronts, phases, top)
     children = fronts.children()
-    entries = _own_entries(len(children), rows, columns, places)
+    entries = _own_entries(len(children) + 1, rows, columns, places)
     plans = [
         _phase_plan(p, phase, signs, fronts, children, entries, places)
         for p, phase in enumerate(phases)
     ]
-    return tuple(plans), places.pivot.astype(np.int32)
+    root = _root(signs, fronts, phases, top, entries[-1], places)
+    return tuple(plans), root, places.pivot.astype(np.int32)
+
+
+def _root(
+    signs: np.ndarray,
+    fronts: Fronts,
+    phases: list[Phase],
+    top: np.ndarray,
+    own: tuple[np.ndarray, np.ndarray, np.ndarray],
+    of: _Places,
+) -> Root:
+    row = np.full(len(signs), -1)
+    row[top] = np.arange(len(top))
+    entries = np.zeros((len(top), len(top)), np.int64)
+    index, first, second = own
+    entries[row[first], row[second]] = entries[row[second], row[first]] = index
+    hanging = [f for f, parent in enumerate(fronts.parent) if parent < 0 and len(fronts.below[f])]
+    groups = [[f for f in hanging if of.phase[f] == p] for p in range(len(phases))]
+    return make_root(
+        nodes=top,
+        positive=int(np.sum(signs[top] > 0)),
+        entries=entries,
+        children=[of.number[np.array(group, np.int64)] for group in groups],
+        heights=[phase.height for phase in phases],
+        places=[[row[fronts.below[f]] for f in group] for group in groups],
+    )
 
 
 def _phase_plan(

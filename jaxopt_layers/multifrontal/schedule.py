@@ -21,9 +21,9 @@ from jaxopt_layers.multifrontal.pivots import TOGETHER
 CHILDREN = 2
 _MOST_PHASES = 4
 # What a step costs beside its fronts, and a front beside its arithmetic, in operations.
-_STEP_OVERHEAD = 100_000
+_STEP_OVERHEAD = 40_000
 # What a phase costs: mostly to compile.
-_PHASE_OVERHEAD = 1_000_000
+_PHASE_OVERHEAD = 500_000
 _FRONT_OVERHEAD = 3_000
 _WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
@@ -60,6 +60,8 @@ def with_few_children(fronts: Fronts) -> Fronts:
 
 def make_phases(fronts: Fronts) -> list[Phase]:
     """Assign the fronts to phases and steps."""
+    if not fronts.pivots:
+        return []
     widths = np.array([len(nodes) for nodes in fronts.pivots])
     heights = np.array([len(nodes) for nodes in fronts.below])
     depth = fronts.depth()
@@ -78,6 +80,14 @@ def make_phases(fronts: Fronts) -> list[Phase]:
         cost = operations(width, high) + _FRONT_OVERHEAD
         phases.append(Phase(width, high, _cheapest(chosen, fronts.parent, depth, cost)))
     return phases
+
+
+def schedule_cost(phases: list[Phase]) -> float:
+    """What the phases cost, in operations."""
+    each = [operations(phase.width, phase.height) + _FRONT_OVERHEAD for phase in phases]
+    steps = sum(len(phase.steps) for phase in phases)
+    fronts = sum(phase.steps.size * cost for phase, cost in zip(phases, each, strict=True))
+    return fronts + steps * _STEP_OVERHEAD + len(phases) * _PHASE_OVERHEAD
 
 
 def _rounded(width: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -13,27 +12,29 @@ from jaxopt_layers.matrix import constant_like, matmul
 from jaxopt_layers.multifrontal.condense import expand, reduce_right
 from jaxopt_layers.multifrontal.factor import Factor, PhaseFactor
 from jaxopt_layers.multifrontal.plan import PhasePlan, Plan
+from jaxopt_layers.multifrontal.root import solve_root
 from jaxopt_layers.multifrontal.updates import Updates
 
 
 def solve(plan: Plan, factor: Factor, right: Array) -> Array:
     """The solutions for a stack of right-hand sides (k, size)."""
-    rights = []
+    right, rights = right.T, []
     for condensation, done in zip(plan.condensations, factor.condensed, strict=True):
         rights.append(right)
-        right = jax.vmap(partial(reduce_right, condensation, done))(right)
+        right = reduce_right(condensation, done, right)
     solution = _solve_fronts(plan, factor, right)
     for condensation, done, right in zip(
         plan.condensations[::-1], factor.condensed[::-1], rights[::-1], strict=True
     ):
-        solution = jax.vmap(partial(expand, condensation, done))(right, solution)
-    return solution
+        solution = expand(condensation, done, right, solution)
+    return solution.T
 
 
 def _solve_fronts(plan: Plan, factor: Factor, right: Array) -> Array:
-    count, dtype = right.shape[0], right.dtype
-    padded = jnp.concatenate([right, jnp.zeros((count, 1), dtype)], axis=1).T
-    anchor = right[0, 0] + jnp.sum(factor.phases[0].inverse.ravel()[:1])
+    """Of right-hand sides (size, k), too."""
+    count, dtype = right.shape[1], right.dtype
+    padded = jnp.concatenate([right, jnp.zeros((1, count), dtype)])
+    anchor = right[0, 0] + jnp.sum(factor.root.ravel()[:1])
     updates: list[Array] = []
     forward = []
     for phase, numbers in zip(plan.phases, factor.phases, strict=True):
@@ -42,13 +43,15 @@ def _solve_fronts(plan: Plan, factor: Factor, right: Array) -> Array:
         updates.append(made)
 
     solution = jnp.zeros((plan.padded_size + 1, count), dtype) + constant_like(0, anchor, dtype)
-    end = plan.padded_size
+    end = plan.padded_size - plan.root.size
+    top = solve_root(plan.root, factor.root, padded, updates)
+    solution = lax.dynamic_update_slice(solution, top, (end, 0))
     for phase, numbers, found in zip(
         plan.phases[::-1], factor.phases[::-1], forward[::-1], strict=True
     ):
         end -= phase.count * phase.width
         solution = _down(phase, numbers, found, solution, end)
-    return solution[plan.position].T
+    return solution[plan.position]
 
 
 def _up(

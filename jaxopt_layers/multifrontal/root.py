@@ -1,0 +1,160 @@
+"""The root: the last nodes of the elimination as one dense matrix.
+
+Where the tree ends, fronts have few others to be batched with and are widest; many of them may hang below
+one separator. So the last nodes, as many as pay, are kept apart. What the fronts below leave for them is
+summed up entry by entry, and their matrix, with rows of positive sign first, is factored by blocks if it
+is large:
+
+    [ P   B' ]          R1 P R1' = I,   C = R1 B',   R2 (N + C'C) R2' = I,
+    [ B  -N  ],         R = [ R1  0 ; -R2 C'R1  R2 ],      R M R' = diag(I, -I).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_layers.cholesky import inverse_factor
+from jaxopt_layers.matrix import matmul
+from jaxopt_layers.multifrontal.pivots import TOGETHER, signed_inverse_factor
+from jaxopt_layers.pattern import Segments
+
+# Up to so many rows the root is factored like a front.
+_BY_ROWS = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Root:
+    """`nodes`: positive ones first, of which there are `positive`.
+
+    - `entries` (k, k): where the matrix's own entries come from; 0 for none.
+    - `children`: of every phase, the numbers of its fronts that leave something for the root.
+    - `pairs`, `summed`: of those updates, joined and flat, which numbers are summed up for which pair of
+      rows, the pairs as in the lower triangle; `triangle` (k, k): the pair at each place.
+    - `rows`, `summed_rows`: the same for right-hand sides.
+    """
+
+    nodes: np.ndarray
+    positive: int
+    entries: np.ndarray
+    children: tuple[np.ndarray, ...]
+    pairs: np.ndarray
+    summed: Segments
+    triangle: np.ndarray
+    rows: np.ndarray
+    summed_rows: Segments
+
+    @property
+    def size(self) -> int:
+        return len(self.nodes)
+
+    @property
+    def operations(self) -> int:
+        """Floating-point operations of the factorization."""
+        return self.size**3 + len(self.pairs)
+
+
+def make_root(
+    nodes: np.ndarray,
+    positive: int,
+    entries: np.ndarray,
+    children: list[np.ndarray],
+    heights: list[int],
+    places: list[list[np.ndarray]],
+) -> Root:
+    """The index arrays; `places`: of every phase, child by child, the root's rows that its rows are."""
+    size = len(nodes)
+    pairs, targets, rows, row_targets = [], [], [], []
+    start = row_start = 0
+    for height, group in zip(heights, places, strict=True):
+        for place in group:
+            first, second = np.tril_indices(len(place))
+            pairs.append(start + first * height + second)
+            high = np.maximum(place[first], place[second])
+            targets.append(high * (high + 1) // 2 + np.minimum(place[first], place[second]))
+            rows.append(row_start + np.arange(len(place)))
+            row_targets.append(place)
+            start += height * height
+            row_start += height
+    one, two = np.indices((size, size))
+    high = np.maximum(one, two)
+    return Root(
+        nodes=nodes.astype(np.int32),
+        positive=positive,
+        entries=entries.astype(np.int32),
+        children=tuple(children),
+        pairs=_joined(pairs).astype(np.int32),
+        summed=Segments(_joined(targets), size * (size + 1) // 2),
+        triangle=(high * (high + 1) // 2 + np.minimum(one, two)).astype(np.int32),
+        rows=_joined(rows).astype(np.int32),
+        summed_rows=Segments(_joined(row_targets), size),
+    )
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
+def factor_root(root: Root, diagonal: Array, entries: Array, updates: list[Array]) -> Array:
+    """R, from the padded diagonal and entries and what every phase's fronts left."""
+    matrix = entries[root.entries] + jnp.diag(diagonal[root.nodes])
+    if len(root.pairs):
+        flat = _flat(root, updates)
+        source = root.pairs
+        sums = root.summed.reduce(lambda index: flat[source[index]], jnp.sum, matrix.dtype)
+        matrix = matrix + sums[root.triangle]
+    return _inverse_factor(matrix, root.positive)
+
+
+def _flat(root: Root, updates: list[Array]) -> Array:
+    pairs = zip(updates, root.children, strict=True)
+    return jnp.concatenate([made[numbers].ravel() for made, numbers in pairs if len(numbers)])
+
+
+def _inverse_factor(matrix: Array, positive: int) -> Array:
+    size = matrix.shape[0]
+    if size <= _BY_ROWS:
+        return _by_rows(matrix, positive)
+    if positive == size:
+        return inverse_factor(matrix, unroll=False)
+    if not positive:
+        return inverse_factor(-matrix, unroll=False)
+    first = inverse_factor(matrix[:positive, :positive], unroll=False)
+    coupling = matmul(first, matrix[:positive, positive:])
+    rest = matmul(coupling.T, coupling) - matrix[positive:, positive:]
+    second = inverse_factor(rest, unroll=False)
+    corner = -matmul(second, matmul(coupling.T, first))
+    above = jnp.zeros((positive, size - positive), matrix.dtype)
+    return jnp.block([[first, above], [corner, second]])
+
+
+def _by_rows(matrix: Array, positive: int) -> Array:
+    """A few rows at a time, as in a front: as fast up to this size, and a quarter of the compile time."""
+    size = matrix.shape[0]
+    more = -size % TOGETHER
+    index = jnp.arange(size + more)
+    unit = jnp.diag((index >= size).astype(matrix.dtype))
+    signs = jnp.where((index < positive) | (index >= size), 1, -1).astype(matrix.dtype)
+    padded = jnp.pad(matrix, ((0, more), (0, more))) + unit
+    return signed_inverse_factor(padded, signs)[:size, :size]
+
+
+def solve_root(root: Root, inverse: Array, right: Array, updates: list[Array]) -> Array:
+    """The solution (k rows, right-hand sides), from theirs (nodes, ...) and what the fronts left."""
+    total = right[root.nodes].T
+    if len(root.rows):
+        # Of the updates (fronts, right-hand sides, h) each right-hand side's, flat.
+        parts = [made.swapaxes(0, 1) for made in updates]
+        total = total + jax.vmap(partial(_sum_rows, root))(parts)
+    signs = jnp.where(jnp.arange(root.size) < root.positive, 1, -1).astype(right.dtype)
+    return matmul(signs[None, :] * matmul(total, inverse.T), inverse).T
+
+
+def _sum_rows(root: Root, updates: list[Array]) -> Array:
+    flat, source = _flat(root, updates), root.rows
+    return root.summed_rows.reduce(lambda index: flat[source[index]], jnp.sum, flat.dtype)
