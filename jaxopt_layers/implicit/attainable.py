@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxopt_layers.kkt import Form, System, refine
+from jaxopt_layers.kkt import Form, System, refined_solve
 from jaxopt_layers.matrix import constant_like, norm_inf
 from jaxopt_layers.settings import Settings
 
@@ -22,13 +22,11 @@ def solve_attainable(
     With redundant rows the right-hand side may have a part that no u attains, which the
     regularized factor answers with 1 / regularization. Solving again for ``K u`` drops it.
     """
-    steps = max(settings.refinement_steps, 2) + 1
+    steps = max(settings.refinement_steps, 2)
     size = jnp.sqrt(jnp.finfo(right.dtype).eps) * norm_inf(right)
 
     def attempt(state: _Attempt) -> _Attempt:
-        # From zero, so that the compiled program holds one copy of the solve, not two.
-        zero = jnp.zeros_like(state.right)
-        u = refine(form, system, factor, state.right, zero, steps)
+        u = refined_solve(form, system, factor, state.right, steps)
         reached = system.product(u)
         unattained = norm_inf(state.right - reached)[0] > size
         return _Attempt(u, reached, unattained, state.count + 1)

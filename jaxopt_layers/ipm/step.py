@@ -112,9 +112,10 @@ def predictor_corrector_step(
     kappa_shift = kappa_shift + affine.tau * affine.kappa - target
     right = system.into(newton.right(reduction, shift)[None, :])
     # Only what the step is made of is refined: the affine direction merely steers it.
-    first = jnp.concatenate([parts[:1], form.solve(system, factor, right)])
+    zero = jnp.zeros_like(right)
+    known, missing = jnp.concatenate([parts[:1], zero]), jnp.concatenate([zero, right])
     right = jnp.concatenate([rights[:1], right])
-    refined = refine(form, system, factor, right, first, refinement)
+    refined = refine(form, system, factor, right, known, missing, refinement)
     combined = newton.direction(refined, reduction, shift, kappa_shift)
     longest = _longest_step(program, cone, scaling, iterate, combined)
     left = jnp.full_like(mu, _LEFT_TO_BOUNDARY)

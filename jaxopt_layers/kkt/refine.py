@@ -29,44 +29,54 @@ def refined_solve(
     form: Form, system: System, factor: Any, right: Array, steps: Array | int
 ) -> Array:
     """Solve for a stack of right-hand sides, with at most `steps` steps of refinement."""
-    return refine(form, system, factor, right, form.solve(system, factor, right), steps)
+    return refine(form, system, factor, right, jnp.zeros_like(right), right, steps)
 
 
 def refine(
-    form: Form, system: System, factor: Any, right: Array, first: Array, steps: Array | int
+    form: Form,
+    system: System,
+    factor: Any,
+    right: Array,
+    start: Array,
+    missing: Array,
+    steps: Array | int,
 ) -> Array:
-    """Refine the solutions `first` (k, n + rows), with at most `steps` steps.
+    """Solve for (k, n + rows) from `start`, which leaves `missing` of `right`; then refine.
 
-    Zero steps cost nothing: the residual is not measured then. A step that does not shrink a
-    vector's residual is not taken, and the loop ends when no residual was halved, or all are near
-    the rounding error of the right-hand side.
+    At most `steps` steps of refinement follow the first solve. One that does not shrink a vector's
+    residual is not taken, and the loop ends when no residual was halved, or all are near the rounding
+    error of the right-hand side. The first solve is a pass of the loop, so that the compiled program
+    holds one copy of it.
     """
     goal = float(jnp.finfo(right.dtype).eps) ** 0.85 * norm_inf(right)
-    # Each pass measures the candidate and makes the next one, so the last candidate is not used.
-    limit = jnp.where(jnp.asarray(steps) > 0, jnp.asarray(steps) + 1, 0)
+    # Each later pass measures the candidate and makes the next one, so the last candidate is not used.
+    limit = jnp.where(jnp.asarray(steps) > 0, jnp.asarray(steps) + 2, 1)
 
     def unfinished(state: _Refinement) -> Array:
         return (state.passes < limit) & jnp.any(state.improving)
 
     def step(state: _Refinement) -> _Refinement:
-        residual = right - system.product(state.candidate)
+        first = state.passes == 0
+        residual = jnp.where(first, missing, right - system.product(state.candidate))
         error = norm_inf(residual)
         better = state.improving & (error < state.error)  # false for NaN
         best = jnp.where(better[:, None], state.candidate, state.best)
+        candidate = best + form.solve(system, factor, residual)
+        worthwhile = better & (error < 0.5 * state.error) & (error > goal)
         return _Refinement(
-            candidate=best + form.solve(system, factor, residual),
-            best=best,
-            error=jnp.where(better, error, state.error),
-            improving=better & (error < 0.5 * state.error) & (error > goal),
+            candidate=candidate,
+            best=jnp.where(first, candidate, best),
+            error=jnp.where(first | ~better, state.error, error),
+            improving=first | worthwhile,
             passes=state.passes + 1,
         )
 
-    anchor = system.program.anchor + jnp.sum(right[:, 0] + first[:, 0] + system.hessian[:1].sum())
-    start = _Refinement(
-        candidate=first + constant_like(0, anchor, right.dtype),
-        best=first + constant_like(0, anchor, right.dtype),
+    anchor = system.program.anchor + jnp.sum(right[:, 0] + start[:, 0] + system.hessian[:1].sum())
+    beginning = _Refinement(
+        candidate=start + constant_like(0, anchor, right.dtype),
+        best=start + constant_like(0, anchor, right.dtype),
         error=constant_like(jnp.full(right.shape[0], jnp.inf, right.dtype), anchor, right.dtype),
         improving=constant_like(jnp.ones(right.shape[0], jnp.int32), anchor, jnp.int32) > 0,
         passes=constant_like(0, anchor, jnp.int32),
     )
-    return lax.while_loop(unfinished, step, start).best
+    return lax.while_loop(unfinished, step, beginning).best
