@@ -71,7 +71,9 @@ class Segments:
                 masks = [None if there is None else there[:, k] for k in columns]
                 terms = [_where(masks[k], value(entries[:, k])) for k in columns]
                 parts.append(reduce(jnp.add, terms))
-        joined = jnp.concatenate(parts) if parts else jnp.zeros_like(like, shape=(0, *like.shape[1:]))
+        joined = (
+            jnp.concatenate(parts) if parts else jnp.zeros_like(like, shape=(0, *like.shape[1:]))
+        )
         return joined if self._in_order else joined[self._place]
 
 

@@ -1,6 +1,7 @@
 """Strict settings for every test: double precision, no implicit rank promotion, eight CPU devices."""
 
 import os
+from pathlib import Path
 
 # The tests compile for minutes and compute for seconds: without the compiler's optimizations they take
 # little more than half of the time.
@@ -24,3 +25,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def rng() -> np.random.Generator:
     """Seeded randomness, the same in every test."""
     return np.random.default_rng(20170301)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_compiled_functions():
+    """Compiled functions take memory maps, of which a process may have 65530 on Linux; then it crashes."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_text().count("\n") > 40_000:
+        jax.clear_caches()

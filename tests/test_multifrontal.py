@@ -126,9 +126,7 @@ def test_fronts_partition_the_nodes_and_hold_the_fill_in(graph):
     neighbours, starts = adjacency(size, rows, columns)
     order, rooted = dissection_order(neighbours, starts), size // 5
     top = order[size - rooted :]
-    fronts = with_few_children(
-        find_fronts(neighbours, starts, order, rooted)
-    )
+    fronts = with_few_children(find_fronts(neighbours, starts, order, rooted))
     pivots = np.concatenate(fronts.pivots)
     assert sorted([*pivots, *top]) == list(range(size))
     assert max(map(len, fronts.pivots)) <= WIDEST
