@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxopt_layers.cholesky import inverse_factor
 from jaxopt_layers.cones import orthant_product
 from jaxopt_layers.implicit.data import Data, Layout, Marks
 from jaxopt_layers.kkt import System, choose_form, refined_solve, robust_factor
-from jaxopt_layers.cholesky import inverse_factor
 from jaxopt_layers.kkt.dual import DualForm
 from jaxopt_layers.kkt.primal import PrimalForm
 from jaxopt_layers.rows import SparseRows

@@ -27,8 +27,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxopt_layers.implicit.iterative import dense_pseudo_inverse
 from jaxopt_layers.cholesky import inverse_factor
+from jaxopt_layers.implicit.iterative import dense_pseudo_inverse
 from jaxopt_layers.matrix import dot, matmul, norm_inf
 
 Form = Literal["null_space", "direct"]

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_layers.kkt.bounds import bound_multipliers, bound_weights, fold_bounds
 from jaxopt_layers.cholesky import inverse_factor
+from jaxopt_layers.kkt.bounds import bound_multipliers, bound_weights, fold_bounds
 from jaxopt_layers.kkt.regularize import regularize
 from jaxopt_layers.kkt.system import System
 from jaxopt_layers.matrix import matmul, transposed

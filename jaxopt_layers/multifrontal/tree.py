@@ -42,7 +42,7 @@ class Tree:
 def find_tree(
     neighbours: np.ndarray, starts: np.ndarray, order: np.ndarray
 ) -> tuple[Tree, np.ndarray]:
-    """The cheapest tree for an order of elimination, and an order to the same effect whose end is its root."""
+    """The cheapest tree, and the order of elimination to the same effect whose end is its root."""
     size = len(order)
     order = _widest_last(find_fronts(neighbours, starts, order, 0))
     sizes = [k for k in (_SIZES if size <= _LONG else _FEW_SIZES) if k < size]
