@@ -9,10 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxopt_layers.cones import Product
 from jaxopt_layers.cones.exponential import DualExponential, Exponential
 from jaxopt_layers.cones.nonsymmetric import DualCone
 from jaxopt_layers.cones.power import DualPower, Power
+from jaxopt_layers.cones.stack import Stack
 from jaxopt_layers.cones.three_dimensional import factor_product, factor_spectrum
+from jaxopt_layers.cones.zero import Zero
+from jaxopt_layers.ipm.line_search import central_step, interior_step
+from jaxopt_layers.ipm.state import Iterate
 
 CONES = {
     "exponential": Exponential(),
@@ -244,6 +249,57 @@ def test_distance_from_the_central_path(cone, rng):
     for pair in ((-s, z), (s, -z), (0 * s, z), (s, 0 * z)):
         assert np.all(np.isinf(distance(*pair)))
         assert not np.any(batched(cone, "interior")(*pair))
+
+
+@every_cone
+def test_interior_is_where_the_distance_is_finite(cone, rng):
+    """On both sides of the boundary of K and of K*, and where numbers are missing."""
+    s, z = central_pairs(cone, rng, 1.0)
+    ends = rng.normal(size=(2, BATCH, 3))
+    shares = rng.uniform(size=(2, BATCH, 1)) ** 2
+    s, z = s + shares[0] * ends[0], z + shares[1] * ends[1]
+    inside = np.asarray(batched(cone, "interior")(s, z))
+    np.testing.assert_array_equal(inside, np.isfinite(batched(cone, "distance")(s, z)))
+    assert 0 < np.sum(inside) < BATCH
+    for i in range(3):
+        assert not np.any(batched(cone, "interior")(s.at[:, i].set(jnp.nan), z))
+        assert not np.any(batched(cone, "interior")(s, z.at[:, i].set(jnp.nan)))
+
+
+SEARCHED = Product((Zero(1), Stack(Exponential(), 2), Stack(DualPower(0.3), 2, (0.3, 0.6))))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("search", [interior_step, central_step])
+def test_line_search_takes_the_first_admissible_length(search, dtype, rng):
+    """Of the list 0.88^(k + k^2 / 10), for each member of a batch; 0 where there is none."""
+    unit, size = SEARCHED.unit(dtype), (BATCH, SEARCHED.size)
+    scales = 10.0 ** rng.uniform(-1, 3, size=(BATCH, 1))
+    ds, dz = (jnp.asarray(scales * rng.normal(size=size), dtype) for _ in range(2))
+    longest = np.append([0, np.nan], rng.uniform(0.5, 2, size=BATCH - 2)).astype(dtype)
+    one = jnp.ones((), dtype)
+
+    @jax.jit
+    @jax.vmap
+    def found(ds, dz, longest):
+        zero = jnp.zeros((), dtype)
+        point, direction = Iterate(unit, unit, one, one), Iterate(dz, ds, zero, zero)
+        return search(SEARCHED, point, direction, longest)
+
+    lengths = np.asarray(found(ds, dz, longest))
+    assert lengths.dtype == dtype
+    powers = np.arange(24) * (1 + np.arange(24) / 10)
+    tried = np.minimum(longest, 1)[:, None] * np.asarray(0.88**powers, dtype)
+    steps = [tried[:, :, None] * np.asarray(change)[:, None] for change in (ds, dz)]
+    distance = jax.jit(jax.vmap(jax.vmap(SEARCHED.distance)))(
+        *(np.asarray(unit) + step for step in steps)
+    )
+    limit = np.inf if search is interior_step else 3.0
+    admissible = np.all(distance < limit, axis=2)
+    expected = np.max(np.where(admissible, tried, 0), axis=1)
+    np.testing.assert_array_equal(lengths, expected)
+    np.testing.assert_array_equal(lengths[:2], 0)
+    assert len(np.unique(np.argmax(admissible, axis=1))) > 5
 
 
 @every_cone

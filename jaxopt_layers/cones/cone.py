@@ -82,7 +82,7 @@ class Cone(Protocol):
     def max_step(self, scaling: Any, s: Array, z: Array, ds: Array, dz: Array) -> Array:
         """Largest step, possibly infinite, that keeps s + step ds in K and z + step dz in K*.
 
-        Infinite for a cone that isn't symmetric: `distance` tells where such a one ends.
+        Infinite for a cone that isn't symmetric, which has a method `interior` to tell where it ends.
         """
         ...
 

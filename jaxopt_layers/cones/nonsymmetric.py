@@ -91,12 +91,20 @@ class ThreeDimensional:
         """``(ds/dv) u``, itself differentiable."""
         return jax.jvp(lambda v: self.central_pair(v, mu)[0], (v,), (u,))[1]
 
+    def interior(self, s: Array, z: Array) -> Array:
+        """Whether s is inside the cone and z inside its dual: a few logarithms, unlike `distance`."""
+        raise NotImplementedError
+
+    def _interior(self, s: Array, z: Array) -> Array:
+        """Of a pair in K x K*. The product is positive there, but for rounding."""
+        inside = self.functions.interior(s) & self.functions.dual_interior(z)
+        return inside & (dot(s, z) > 0)
+
     def _distance(self, s: Array, z: Array) -> Array:
         """``f(s) + f*(z) + 3 + 3 log(s'z / 3)`` of a pair in K x K*, infinite outside."""
-        product = dot(s, z) / 3
-        inside = self.functions.interior(s) & self.functions.dual_interior(z) & (product > 0)
+        inside = self._interior(s, z)
         value = self.functions.value(s) + self.functions.dual_value(z) + 3
-        value = value + 3 * jnp.log(jnp.where(inside, product, 1))
+        value = value + 3 * jnp.log(jnp.where(inside, dot(s, z) / 3, 1))
         return jnp.where(inside, value, jnp.inf)
 
     def _central(self, v: Array, mu: ArrayLike) -> tuple[Array, Array, Array, Array]:
@@ -114,7 +122,7 @@ class PrimalCone(ThreeDimensional):
         return jnp.where(self.functions.interior(v), jnp.inf, -jnp.inf).astype(v.dtype)
 
     def interior(self, s: Array, z: Array) -> Array:
-        return self.functions.interior(s) & self.functions.dual_interior(z)
+        return self._interior(s, z)
 
     def distance(self, s: Array, z: Array) -> Array:
         return self._distance(s, z)
@@ -148,7 +156,7 @@ class DualCone(ThreeDimensional):
         return jnp.where(self.functions.dual_interior(v), jnp.inf, -jnp.inf).astype(v.dtype)
 
     def interior(self, s: Array, z: Array) -> Array:
-        return self.functions.interior(z) & self.functions.dual_interior(s)
+        return self._interior(z, s)
 
     def distance(self, s: Array, z: Array) -> Array:
         return self._distance(z, s)

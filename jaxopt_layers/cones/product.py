@@ -13,7 +13,9 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jaxopt_layers.cones.cone import Cone
 from jaxopt_layers.cones.nonnegative import Nonnegative
+from jaxopt_layers.cones.nonsymmetric import ThreeDimensional
 from jaxopt_layers.cones.rotation import Rotation
+from jaxopt_layers.cones.stack import Stack
 from jaxopt_layers.cones.zero import Zero
 
 
@@ -97,6 +99,15 @@ class Product:
         for cone, part, (s, z, ds, dz) in zip(self.cones, scaling, vectors, strict=True):
             longest = jnp.minimum(longest, cone.max_step(part, s, z, ds, dz))
         return longest
+
+    def interior(self, s: Array, z: Array) -> Array:
+        """Whether the pairs of all cones that aren't symmetric are interior; the others have `max_step`."""
+        inside = jnp.ones((), bool)
+        vectors = zip(self.cones, self.split(s), self.split(z), strict=True)
+        for cone, s, z in vectors:
+            if isinstance(cone, ThreeDimensional | Stack):
+                inside = inside & jnp.all(cone.interior(s, z))
+        return inside
 
     def distance(self, s: Array, z: Array) -> Array:
         """Of every cone that isn't symmetric, joined."""

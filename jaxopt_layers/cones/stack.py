@@ -86,6 +86,13 @@ class Stack:
         steps = self._map(lambda cone, *values: cone.max_step(*values), arguments, s.dtype)
         return jnp.min(steps)
 
+    def interior(self, s: Array, z: Array) -> Array:
+        """Of every copy, (count,); none of cones that are symmetric."""
+        if self.symmetric:
+            return jnp.ones(0, bool)
+        pair = [self._rows(s), self._rows(z)]
+        return self._map(lambda cone, s, z: cone.interior(s, z), pair, s.dtype)
+
     def distance(self, s: Array, z: Array) -> Array:
         """Of every copy, (count,)."""
         if self.symmetric:

@@ -14,8 +14,8 @@ from jaxopt_layers.multifrontal.root import Root, make_root
 from jaxopt_layers.multifrontal.schedule import CHILDREN, Phase
 from jaxopt_layers.multifrontal.tree import find_tree
 
-# At most so many rounds of nodes are eliminated before the fronts.
-_CONDENSATIONS = 3
+# At most so many rounds of nodes are eliminated before the fronts; each about halves a tree or a chain.
+_CONDENSATIONS = 12
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Plan:
     @cached_property
     def operations(self) -> float:
         """Floating-point operations of a factorization, padding included."""
-        condensing = sum(2 * step.products.shape[1] for step in self.condensations)
+        condensing = sum(step.operations for step in self.condensations)
         fronts = sum(phase.count * operations(phase.width, phase.height) for phase in self.phases)
         return condensing + fronts + self.root.operations
 
@@ -74,7 +74,10 @@ class Plan:
             phase.count * (phase.width * (phase.width + phase.height) + phase.height**2)
             for phase in self.phases
         )
-        return fronts + self.root.size**2
+        condensed = sum(
+            len(step.gone) + len(step.cross) + len(step.rows) for step in self.condensations
+        )
+        return condensed + fronts + self.root.size**2
 
     @property
     def steps(self) -> int:

@@ -1,0 +1,167 @@
+"""How nodes that are eliminated at once are coupled to the others: E, by its entries or as a matrix.
+
+With D the diagonal of the nodes that are gone, three products are needed: E D^-1 E' at the places of the
+entries that are left, E times what is known of right-hand sides, and E' times a solution. Where the nodes
+have few neighbours the first is a sum over pairs of entries; where they share many, a matrix product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_layers.matrix import matmul
+from jaxopt_layers.multifrontal.members import members_last
+from jaxopt_layers.pattern import Segments
+
+# A product of two entries that are gathered costs as much as so many operations of a matrix product.
+_GATHERED = 50
+
+
+class Coupling(Protocol):
+    """E, of shape (kept, gone), from the values of its entries."""
+
+    def fill(self, inverse: Array, cross: Array) -> tuple[Array, Array]:
+        """Of ``E D^-1 E'`` the diagonal (kept,), and what is at the entries that are left."""
+        ...
+
+    def product(self, cross: Array, known: Array) -> Array:
+        """E times (gone, k)."""
+        ...
+
+    def transposed_product(self, cross: Array, solution: Array) -> Array:
+        """E' times (kept, k)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class SparseCoupling:
+    """`kept`, `gone`: the nodes of each entry. `first`, `second`: pairs of entries of one node that is
+    gone; `by_entry` sums them up."""
+
+    kept: np.ndarray
+    gone: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    by_entry: Segments
+    by_kept: Segments
+    by_gone: Segments
+
+    def fill(self, inverse: Array, cross: Array) -> tuple[Array, Array]:
+        def sums(inverse: Array, cross: Array) -> tuple[Array, Array]:
+            scaled = cross * inverse[self.gone]
+            squares = self.by_kept.sum(lambda i: scaled[i] * cross[i], cross)
+            pairs = self.by_entry.sum(
+                lambda i: scaled[self.first[i]] * cross[self.second[i]], cross
+            )
+            return squares, pairs
+
+        return members_last(sums)(inverse, cross)
+
+    def product(self, cross: Array, known: Array) -> Array:
+        def sums(cross: Array, known: Array) -> Array:
+            return self.by_kept.sum(lambda i: cross[i][:, None] * known[self.gone[i]], known)
+
+        return members_last(sums)(cross, known)
+
+    def transposed_product(self, cross: Array, solution: Array) -> Array:
+        def sums(cross: Array, solution: Array) -> Array:
+            return self.by_gone.sum(lambda i: cross[i][:, None] * solution[self.kept[i]], solution)
+
+        return members_last(sums)(cross, solution)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseCoupling:
+    """`reached`: the kept nodes that have entries, (r,); `of_kept`: each kept node's place there, or r.
+
+    `matrix` (r, gone): which entry stands where, counted from one, 0 for none; `filled`: the place in the
+    flat product (r, r) of each entry that is left, or r^2.
+    """
+
+    reached: np.ndarray
+    of_kept: np.ndarray
+    matrix: np.ndarray
+    filled: np.ndarray
+
+    def fill(self, inverse: Array, cross: Array) -> tuple[Array, Array]:
+        E = self._matrix(cross)
+        product = matmul(E * inverse[None, :], E.T)
+        return _behind(jnp.diagonal(product))[self.of_kept], _behind(product.ravel())[self.filled]
+
+    def product(self, cross: Array, known: Array) -> Array:
+        return _behind(matmul(self._matrix(cross), known))[self.of_kept]
+
+    def transposed_product(self, cross: Array, solution: Array) -> Array:
+        return matmul(self._matrix(cross).T, solution[self.reached])
+
+    def _matrix(self, cross: Array) -> Array:
+        return jnp.concatenate([jnp.zeros(1, cross.dtype), cross])[self.matrix]
+
+
+def _behind(values: Array) -> Array:
+    """The values with a zero behind them."""
+    return jnp.concatenate([values, jnp.zeros_like(values, shape=(1, *values.shape[1:]))])
+
+
+def make_coupling(
+    kept: np.ndarray, gone: np.ndarray, size: int, nodes: int, left: np.ndarray
+) -> Coupling:
+    """For entries at (kept, gone), sorted by the latter, of `size` kept nodes and `nodes` that are gone.
+
+    `left` (sorted): the keys of the entries that are left, by `entry_keys`.
+    """
+    reached = np.unique(kept)
+    first, second = pairs_of(gone, nodes)
+    if 2 * len(reached) ** 2 * nodes < _GATHERED * len(first):
+        return _dense(kept, gone, size, nodes, left, reached)
+    keys = entry_keys(kept[first], kept[second], size)
+    return SparseCoupling(
+        kept=kept,
+        gone=gone,
+        first=first,
+        second=second,
+        by_entry=Segments(np.searchsorted(left, keys), len(left)),
+        by_kept=Segments(kept, size),
+        by_gone=Segments(gone, nodes),
+    )
+
+
+def _dense(
+    kept: np.ndarray,
+    gone: np.ndarray,
+    size: int,
+    nodes: int,
+    left: np.ndarray,
+    reached: np.ndarray,
+) -> DenseCoupling:
+    count = len(reached)
+    of_kept = np.full(size, count)
+    of_kept[reached] = np.arange(count)
+    matrix = np.zeros((count, nodes), np.int32)
+    matrix[of_kept[kept], gone] = np.arange(1, len(kept) + 1)
+    one, two = of_kept[left // size], of_kept[left % size]
+    filled = np.where((one < count) & (two < count), one * count + two, count * count)
+    return DenseCoupling(reached, of_kept.astype(np.int32), matrix, filled.astype(np.int32))
+
+
+def entry_keys(first: np.ndarray, second: np.ndarray, size: int) -> np.ndarray:
+    """One number for each place of a symmetric matrix."""
+    return np.maximum(first, second) * size + np.minimum(first, second)
+
+
+def pairs_of(owner: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs of different positions with the same owner, owners being in order."""
+    starts = np.searchsorted(owner, np.arange(count + 1))
+    lengths = np.diff(starts)
+    parts = [np.zeros((2, 0), np.int64)]
+    for length in np.unique(lengths[lengths > 1]):
+        first, second = np.triu_indices(length, 1)
+        own = starts[:-1][lengths == length][:, None]
+        parts.append(np.stack([(own + first[None, :]).ravel(), (own + second[None, :]).ravel()]))
+    first, second = np.concatenate(parts, axis=1)
+    return first, second
