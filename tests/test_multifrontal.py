@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxopt_layers import multifrontal
+from jaxopt_layers.multifrontal.coupling import DenseCoupling, SparseCoupling
 from jaxopt_layers.multifrontal.fronts import WIDEST, find_fronts
 from jaxopt_layers.multifrontal.ordering import adjacency, dissection_order
 from jaxopt_layers.multifrontal.pivots import signed_inverse_factor
@@ -38,6 +39,11 @@ def scattered(n):
     return rows[rows != columns], columns[rows != columns]
 
 
+def bipartite(n, m):
+    rows, columns = np.indices((m, n))
+    return n + rows.ravel(), columns.ravel()
+
+
 GRAPHS = {
     "one node": (1, path(1)),
     "no edges": (40, (np.zeros(0, int), np.zeros(0, int))),
@@ -47,6 +53,8 @@ GRAPHS = {
     "complete": (40, complete(40)),
     "scattered": (120, scattered(120)),
     "large grid": (900, grid(30)),
+    "bipartite": (80, bipartite(20, 60)),
+    "large complete": (150, complete(150)),
 }
 
 
@@ -106,6 +114,25 @@ def test_a_wrong_sign_gives_nan():
     plan = multifrontal.make_plan(size, rows, columns, signs, np.zeros(size, int))
     factor = jax.jit(lambda d, e: multifrontal.factor(plan, d, e))(-diagonal, entries)
     assert any(np.any(np.isnan(leaf)) for leaf in jax.tree.leaves(factor))
+
+
+def plan_of(graph, safe):
+    size, rows, columns, signs, _, _ = quasi_definite(graph)
+    return multifrontal.make_plan(size, rows, columns, signs, np.full(size, safe))
+
+
+def test_the_graphs_come_to_every_stage():
+    """So that `test_solve` is about all of them."""
+    grid, path = plan_of("large grid", 0), plan_of("path", 1)
+    assert grid.phases
+    assert not grid.condensations
+    assert sum(len(children) for children in grid.root.children) > 1
+    assert len(path.condensations) > 3
+    assert all(isinstance(step.coupling, SparseCoupling) for step in path.condensations)
+    assert isinstance(plan_of("bipartite", 1).condensations[0].coupling, DenseCoupling)
+    large = plan_of("large complete", 0).root
+    assert large.size == 150
+    assert 0 < large.positive < large.size
 
 
 @pytest.mark.parametrize("size", [4, 12, 32])
