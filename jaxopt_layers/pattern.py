@@ -47,14 +47,10 @@ class Segments:
         parts = []
         for entries, there in self._buckets:
             if entries.size:
-                values = value(entries)
-                if there is not None:
-                    values = jnp.where(there, values, 0)
-                parts.append(reduction(values, axis=1))
+                parts.append(reduction(_where(there, value(entries)), axis=1))
             else:
                 parts.append(jnp.zeros(entries.shape[0], dtype))
-        joined = jnp.concatenate(parts) if parts else jnp.zeros(0, dtype)
-        return joined if self._in_order else joined[self._place]
+        return self._in_place(parts, jnp.zeros(0, dtype))
 
     def sum(self, value: Callable[[np.ndarray], Array], like: Array) -> Array:
         """The sum of `value(entries)`, with axes (..., members) behind the first, over each segment."""
@@ -71,9 +67,11 @@ class Segments:
                 masks = [None if there is None else there[:, k] for k in columns]
                 terms = [_where(masks[k], value(entries[:, k])) for k in columns]
                 parts.append(reduce(jnp.add, terms))
-        joined = (
-            jnp.concatenate(parts) if parts else jnp.zeros_like(like, shape=(0, *like.shape[1:]))
-        )
+        return self._in_place(parts, jnp.zeros_like(like, shape=(0, *like.shape[1:])))
+
+    def _in_place(self, parts: list[Array], empty: Array) -> Array:
+        """What was found bucket by bucket, in the segments' order."""
+        joined = jnp.concatenate(parts) if parts else empty
         return joined if self._in_order else joined[self._place]
 
 

@@ -33,7 +33,7 @@ _FEWEST, _FEWEST_NODES = 0.05, 8
 class Condensation:
     """`kept` and `gone` nodes, and `place`: of every node, its place in the two joined.
 
-    - `cross`: which entries stand between a kept and a gone node.
+    - `cross`: which entries stand between a kept and a gone node; `cross_kept`, `cross_gone`: those nodes.
     - `rows`, `columns`: the places of the entries that are left, among the kept nodes; `stayed`: which
       entry stood there before, counted from one, 0 for none.
     - `operations`: about the floating-point operations.

@@ -75,14 +75,11 @@ def make_root(
         for place in group:
             first, second = np.tril_indices(len(place))
             pairs.append(start + first * height + second)
-            high = np.maximum(place[first], place[second])
-            targets.append(high * (high + 1) // 2 + np.minimum(place[first], place[second]))
+            targets.append(_pair(place[first], place[second]))
             rows.append(row_start + np.arange(len(place)))
             row_targets.append(place)
             start += height * height
             row_start += height
-    one, two = np.indices((size, size))
-    high = np.maximum(one, two)
     return Root(
         nodes=nodes.astype(np.int32),
         positive=positive,
@@ -90,10 +87,16 @@ def make_root(
         children=tuple(children),
         pairs=_joined(pairs).astype(np.int32),
         summed=Segments(_joined(targets), size * (size + 1) // 2),
-        triangle=(high * (high + 1) // 2 + np.minimum(one, two)).astype(np.int32),
+        triangle=_pair(*np.indices((size, size))).astype(np.int32),
         rows=_joined(rows).astype(np.int32),
         summed_rows=Segments(_joined(row_targets), size),
     )
+
+
+def _pair(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The number of a pair of rows, as in the lower triangle by rows."""
+    high = np.maximum(first, second)
+    return high * (high + 1) // 2 + np.minimum(first, second)
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
