@@ -2,13 +2,14 @@
 
 A triangular solve is the slow step of a batched solver on CPUs, and two independent batched ones in
 one compiled program can lock up the thread pool of jaxlib; with the inverse factor every later solve
-is a product. For ``H = [[H11, H12], [H12', H22]] = L L'`` and R = L^-1, so that ``R H R' = I``:
+is a product. For ``H = [[H11, .], [H21, H22]] = L L'`` and R = L^-1, so that ``R H R' = I``:
 
-    T = L11^-1 H12,     L22 L22' = H22 - T'T,     R21 = -R22 T' R11.
+    L21 = H21 L11'^-1,     L22 L22' = H22 - L21 L21',     R21 = -R22 L21 R11.
 
-T comes from block substitution with the inverses of small diagonal blocks only: a product with the
+L21 comes from block substitution with the inverses of small diagonal blocks only: a product with the
 whole of R11 would lose the backward stability of Cholesky's method, and with it the last digits of an
-interior-point method, whose matrices are ill-conditioned in the end.
+interior-point method, whose matrices are ill-conditioned in the end. All of these products read their
+matrices by rows; those of an upper factor don't, and take twice as long on CPUs.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from jax import Array, lax
 from jaxopt_layers.lapack import cholesky
 from jaxopt_layers.matrix import constant_like, matmul
 
-# Largest block that is eliminated column by column.
-_LEAF = 12
+# Largest block that is eliminated column by column, and that of a large matrix, which compiles faster.
+_LEAF, _LARGE_LEAF = 12, 16
 # Up to this order the elimination is unrolled, which runs faster and compiles more slowly.
 _UNROLL_LIMIT = 24
+# Above this order leaves are large.
+_SMALL_LIMIT = 128
 # Above this order one LAPACK Cholesky and a product inverse compile and run faster.
-_RECURSION_LIMIT = 128
+_RECURSION_LIMIT = 256
 
 
 def inverse_factor(matrix: Array, unroll: bool = True) -> Array:
@@ -36,47 +39,52 @@ def inverse_factor(matrix: Array, unroll: bool = True) -> Array:
 
     `unroll` trades compile time for speed; it pays inside a loop.
     """
-    if matrix.shape[0] <= _RECURSION_LIMIT:
-        small = unroll and matrix.shape[0] <= _UNROLL_LIMIT
-        eliminate = _eliminate if small else _eliminate_in_loop
-        return _recurse(matrix, eliminate)[1]
-    return _invert_lower(cholesky(matrix))
+    size = matrix.shape[0]
+    if size > _RECURSION_LIMIT:
+        return _invert_lower(cholesky(matrix))
+    eliminate = _eliminate if unroll and size <= _UNROLL_LIMIT else _eliminate_in_loop
+    leaf = _LEAF if size <= _SMALL_LIMIT else _LARGE_LEAF
+    return _recurse(matrix, eliminate, leaf)[1]
 
 
-# A factor L in blocks: the inverse of a small one, or (L11, T, L22) with T' below the diagonal.
+# A factor L in blocks: the inverse of a small one, or (L11, L21, L22).
 _Blocks: TypeAlias = "Array | tuple[_Blocks, Array, _Blocks]"
 
 
-def _recurse(matrix: Array, eliminate: Callable[[Array], Array]) -> tuple[_Blocks, Array]:
+def _recurse(
+    matrix: Array, eliminate: Callable[[Array], Array], leaf: int
+) -> tuple[_Blocks, Array]:
     """L in blocks, and its inverse."""
     size = matrix.shape[0]
-    if size <= _LEAF:
+    if size <= leaf:
         inverse = eliminate(matrix)
         return inverse, inverse
-    half = _leading(size)
-    first, first_inverse = _recurse(matrix[:half, :half], eliminate)
-    above = _substitute_blocks(first, matrix[:half, half:])
-    rest = matrix[half:, half:] - matmul(above.T, above)
-    second, second_inverse = _recurse(rest, eliminate)
-    corner = -matmul(second_inverse, matmul(above.T, first_inverse))
-    return (first, above, second), _assemble(first_inverse, corner, second_inverse)
+    half = _leading(size, leaf)
+    first, first_inverse = _recurse(matrix[:half, :half], eliminate, leaf)
+    below = _substitute_blocks(first, matrix[half:, :half])
+    rest = matrix[half:, half:] - matmul(below, below.T)
+    second, second_inverse = _recurse(rest, eliminate, leaf)
+    corner = -matmul(second_inverse, matmul(below, first_inverse))
+    return (first, below, second), _assemble(first_inverse, corner, second_inverse)
 
 
 def _substitute_blocks(factor: _Blocks, right: Array) -> Array:
-    """L^-1 times a matrix."""
+    """A matrix times L'^-1."""
     if not isinstance(factor, tuple):
-        return matmul(factor, right)
-    first, above, second = factor
-    top = _substitute_blocks(first, right[: above.shape[0]])
-    bottom = _substitute_blocks(second, right[above.shape[0] :] - matmul(above.T, top))
-    return jnp.concatenate([top, bottom])
+        return matmul(right, factor.T)
+    first, below, second = factor
+    middle = below.shape[1]
+    left = _substitute_blocks(first, right[:, :middle])
+    return jnp.concatenate(
+        [left, _substitute_blocks(second, right[:, middle:] - matmul(left, below.T))], axis=1
+    )
 
 
-def _leading(size: int) -> int:
+def _leading(size: int, leaf: int) -> int:
     """Half, rounded up to whole leaves' worth, so that few different shapes are compiled."""
-    leaves = -(-size // _LEAF)
-    leaf = -(-size // leaves)
-    return (leaves + 1) // 2 * leaf
+    leaves = -(-size // leaf)
+    block = -(-size // leaves)
+    return (leaves + 1) // 2 * block
 
 
 def _eliminate(matrix: Array) -> Array:

@@ -16,10 +16,10 @@ from jaxopt_layers.matrix import constant_like, norm_inf
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Refinement:
-    """`candidate` has not been measured yet; `best` has, with `error` (k,), but for the first."""
+    """The best solution so far with its `residual` and, (k,), the `error` that this comes to."""
 
-    candidate: Array
     best: Array
+    residual: Array
     error: Array
     improving: Array
     passes: Array
@@ -49,32 +49,30 @@ def refine(
     holds one copy of it.
     """
     goal = float(jnp.finfo(right.dtype).eps) ** 0.85 * norm_inf(right)
-    # Each later pass measures the candidate and makes the next one, so the last candidate is not used.
-    limit = jnp.where(jnp.asarray(steps) > 0, jnp.asarray(steps) + 2, 1)
+    limit = jnp.asarray(steps) + 1
 
     def unfinished(state: _Refinement) -> Array:
         return (state.passes < limit) & jnp.any(state.improving)
 
     def step(state: _Refinement) -> _Refinement:
         first = state.passes == 0
-        residual = jnp.where(first, missing, right - system.product(state.candidate))
+        candidate = state.best + form.solve(system, factor, state.residual)
+        residual = right - system.product(candidate)
         error = norm_inf(residual)
         better = state.improving & (error < state.error)  # false for NaN
-        best = jnp.where(better[:, None], state.candidate, state.best)
-        candidate = best + form.solve(system, factor, residual)
-        worthwhile = better & (error < 0.5 * state.error) & (error > goal)
+        taken = first | better[:, None]
         return _Refinement(
-            candidate=candidate,
-            best=jnp.where(first, candidate, best),
-            error=jnp.where(first | ~better, state.error, error),
-            improving=first | worthwhile,
+            best=jnp.where(taken, candidate, state.best),
+            residual=jnp.where(taken, residual, state.residual),
+            error=jnp.where(better, error, state.error),
+            improving=better & (error < 0.5 * state.error) & (error > goal),
             passes=state.passes + 1,
         )
 
     anchor = system.program.anchor + jnp.sum(right[:, 0] + start[:, 0] + system.hessian[:1].sum())
     beginning = _Refinement(
-        candidate=start + constant_like(0, anchor, right.dtype),
         best=start + constant_like(0, anchor, right.dtype),
+        residual=missing + constant_like(0, anchor, right.dtype),
         error=constant_like(jnp.full(right.shape[0], jnp.inf, right.dtype), anchor, right.dtype),
         improving=constant_like(jnp.ones(right.shape[0], jnp.int32), anchor, jnp.int32) > 0,
         passes=constant_like(0, anchor, jnp.int32),
