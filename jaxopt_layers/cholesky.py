@@ -102,14 +102,16 @@ def _eliminate(matrix: Array) -> Array:
 def _eliminate_in_loop(matrix: Array) -> Array:
     """The same as a loop over whole rows: rows that are done are left out by a mask."""
     size, dtype = matrix.shape[0], matrix.dtype
-    index = jnp.arange(size)
+    index = jnp.arange(size)[:, None]
 
     def step(column: Array, work: Array) -> Array:
-        scale = lax.rsqrt(work[column, column])
-        pivot_row = work[column] * scale
-        pivot_column = jnp.where(index > column, work[:, column] * scale, 0)
-        work = work - pivot_column[:, None] * pivot_row[None, :]
-        return work.at[column].set(pivot_row)
+        pivot_row = lax.dynamic_index_in_dim(work, column, 0)
+        pivot_column = lax.dynamic_index_in_dim(work, column, 1)
+        scale = lax.rsqrt(lax.dynamic_index_in_dim(pivot_row, column, 1))
+        pivot_row = pivot_row * scale
+        # Chosen instead of written in place: the fewer kernels, the faster.
+        left = work - jnp.where(index > column, pivot_column * scale, 0) * pivot_row
+        return jnp.where(index == column, pivot_row, left)
 
     work = jnp.concatenate([matrix, jnp.eye(size, dtype=dtype)], axis=1)
     return lax.fori_loop(0, size, step, work)[:, size:]
