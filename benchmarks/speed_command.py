@@ -33,6 +33,8 @@ def add_timing_options(parser: argparse.ArgumentParser, timeout: float) -> None:
     add("--repeats", type=int, default=5, help="of each call at least (%(default)s)")
     add("--budget", type=float, default=1.5, help="seconds per timing at least (%(default)s)")
     add("--ratio", choices=("median", "best"), default="median", help="best on a busy machine")
+    cores = machine.usable_cores()
+    add("--devices", type=int, default=cores, help="that ours divides a batch among (%(default)s)")
     add("--timeout", type=float, default=timeout, help="seconds per process (%(default)s)")
     add("--seed", type=int, default=0)
     add("--output", type=Path, metavar="FILE", help="write all figures as JSON")
@@ -60,7 +62,7 @@ def measure_all(
     results: list[dict[str, Any]] = []
     report = {
         "machine": machine.describe(),
-        "settings": {key: getattr(options, key) for key in recorded},
+        "settings": {key: getattr(options, key) for key in (*recorded, "devices")},
         "results": results,
     }
     for task in tasks:
@@ -92,6 +94,7 @@ def each_peer(
     with tempfile.TemporaryDirectory() as folder:
         for count, name in enumerate(names, start=1):
             start = time.monotonic()
+            own = {"JAX_NUM_CPU_DEVICES": str(options.devices)} if name.startswith(OURS) else {}
             record, arrays = run_worker(
                 script,
                 name,
@@ -100,7 +103,7 @@ def each_peer(
                 Path(folder),
                 python_for(name, pythons),
                 options.timeout,
-                env,
+                env | own,
             )
             seconds = time.monotonic() - start
             progress = f"{task[1]}: {name} ({count}/{len(names)}) {record['outcome']}"

@@ -49,6 +49,7 @@ from jaxopt_layers.convex_layer import explain as explain
 from jaxopt_layers.convex_problem import maximize as maximize
 from jaxopt_layers.convex_problem import minimize as minimize
 from jaxopt_layers.convex_problem import variable as variable
+from jaxopt_layers.devices import vmap_over_devices as vmap_over_devices
 from jaxopt_layers.dpp.errors import DCPError as DCPError
 from jaxopt_layers.dpp.errors import DPPError as DPPError
 from jaxopt_layers.factorization_cost import FactorizationCost as FactorizationCost

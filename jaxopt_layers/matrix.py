@@ -7,6 +7,7 @@ matrix from the right reads the matrix once and is about twice as fast as a prod
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,14 @@ def constant_like(value: Array | float, reference: Array, dtype: DTypeLike) -> A
     anchor = jnp.ravel(reference)[:1].sum()
     zero = jnp.where(anchor == anchor, 0, 0).astype(dtype)
     return jnp.asarray(value, dtype) + zero
+
+
+def varying_axes(array: Array) -> frozenset[str]:
+    """The mesh axes over which an array varies, under `jax.shard_map`."""
+    kind: Any = jax.typeof(array)
+    if hasattr(kind, "manual_axis_type"):
+        return kind.manual_axis_type.varying
+    return getattr(kind, "vma", frozenset())  # before jax 0.10
 
 
 def dot(a: Array, b: Array) -> Array:

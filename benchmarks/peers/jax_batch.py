@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,6 +18,8 @@ from .interface import Options, Peer, Unsupported, mean
 class JaxPeer(Peer):
     """A solver of one problem as a JAX function of named arrays."""
 
+    vmap: Callable[..., Any] = staticmethod(jax.vmap)
+
     def __init__(self, batch: Batch, options: Options) -> None:
         super().__init__(batch, options)
         try:
@@ -28,8 +31,8 @@ class JaxPeer(Peer):
         axes = {name: 0 if is_batched(name, value) else None for name, value in given.items()}
         self.data = {name: jnp.asarray(value) for name, value in given.items()}
         self.cotangent = jnp.asarray(batch.cotangent)
-        self._solve = jax.jit(jax.vmap(self.solve_one, in_axes=(axes,)))
-        primal = jax.vmap(self.primal_one, in_axes=(axes,))
+        self._solve = jax.jit(self.vmap(self.solve_one, in_axes=(axes,)))
+        primal = self.vmap(self.primal_one, in_axes=(axes,))
 
         def loss(moving: dict[str, Any], still: dict[str, Any], cotangent: Any) -> Any:
             return jnp.vdot(cotangent, primal(moving | still))

@@ -1,4 +1,4 @@
-"""This package: `solve_qp` with a diagonal Q and bounds left as they are."""
+"""This package: `solve_qp` with a diagonal Q and bounds left as they are, on all devices."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from .jax_batch import JaxPeer
 
 
 class Runner(JaxPeer):
+    vmap = staticmethod(jl.vmap_over_devices)
+
     def given(self, batch: Batch) -> dict[str, Array]:
         return batch.arguments()
 

@@ -12,7 +12,7 @@ from jax import Array
 
 from jaxopt_layers.cones import Product
 from jaxopt_layers.kkt import sparse_is_cheaper, sparse_plan
-from jaxopt_layers.matrix import is_diagonal
+from jaxopt_layers.matrix import constant_like, is_diagonal, varying_axes
 from jaxopt_layers.pattern import Pattern
 from jaxopt_layers.problem import Program
 from jaxopt_layers.rows import ConstraintRows, DenseRows, SparseRows
@@ -29,6 +29,24 @@ class Data:
     linear: Array
     matrix: Array | SparseMatrix | None
     offset: Array
+
+    def varying_alike(self) -> Data:
+        """The same data; under `jax.shard_map` all vary over the mesh axes over which one of them does.
+
+        The cotangents of a custom rule do, and must match: where an array is shared, JAX then adds up those
+        of all devices.
+        """
+        leaves = jax.tree.leaves(self)
+        axes = frozenset[str]().union(*(varying_axes(leaf) for leaf in leaves))
+
+        def alike(leaf: Array) -> Array:
+            if varying_axes(leaf) == axes:
+                return leaf
+            for reference in leaves:
+                leaf = leaf + constant_like(0, reference, leaf.dtype)
+            return leaf
+
+        return jax.tree.map(alike, self)
 
 
 @jax.tree_util.register_dataclass

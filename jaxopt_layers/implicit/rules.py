@@ -28,7 +28,7 @@ def solve(
 ) -> ConeSolution:
     """Solve a program, differentiably in `data`."""
     differentiable = {"reverse": _reverse, "forward": _forward}[settings.derivative.mode]
-    warm = lax.stop_gradient(warm)
+    data, warm = data.varying_alike(), lax.stop_gradient(warm)
     if settings.derivative.smoothing == 0:
         return differentiable(_optimum, layout, settings, data, marks, warm).solution
     # The values are the optimum's and the derivatives the central path's, to any order: the point of

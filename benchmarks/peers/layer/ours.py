@@ -1,4 +1,4 @@
-"""This package: `CvxpyLayer` under jit."""
+"""This package: `CvxpyLayer` under jit, its batch divided among the devices."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class Runner(JaxLayer):
 
     def construct(self) -> None:
         model, settings = self.batch.model, jl.Settings(tolerance=self.tolerance)
-        self.layer = CvxpyLayer(
+        layer = CvxpyLayer(
             model.problem, model.parameters, model.variables, gp=model.gp, settings=settings
         )
+        self.layer = jl.vmap_over_devices(layer)

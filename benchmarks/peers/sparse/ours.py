@@ -1,4 +1,4 @@
-"""This package: `solve_qp` or `solve_cone` under jit, and vmap where there is a batch.
+"""This package: `solve_qp` or `solve_cone` under jit, and a batch divided among the devices.
 
 The patterns are static, all numbers are traced.
 """
@@ -50,7 +50,7 @@ class Runner(SparsePeer):
             return jl.solve_cone(cones=cones, **data, settings=settings)
 
         self.single = batch.size == 1
-        solve_all = solve if self.single else jax.vmap(solve)
+        solve_all = solve if self.single else jl.vmap_over_devices(solve)
 
         def loss(data: dict[str, Any], cotangent: Any) -> Any:
             return jnp.vdot(cotangent, solve_all(data).x)
