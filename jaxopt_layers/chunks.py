@@ -17,10 +17,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
 
-# What a chunk's matrices may take, about a core's share of the cache, and the fewest members that keep
-# all cores busy.
-_CHUNK_BYTES = 1.5e6
-_FEWEST_MEMBERS = 8
+# What a chunk's matrices may take, less than a core's own cache, and the fewest members that are worth it.
+_CHUNK_BYTES = 0.8e6
+_FEWEST_MEMBERS = 4
 
 
 def in_chunks(function: Callable[..., Any], member_bytes: int) -> Callable[..., Any]:
