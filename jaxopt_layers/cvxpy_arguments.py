@@ -12,7 +12,7 @@ from jaxopt_layers.checks import as_array
 from jaxopt_layers.settings import Settings
 
 # How other solvers call the tolerance and the limit on iterations.
-_TOLERANCES = ("eps", "eps_abs", "eps_rel", "tol_gap_abs", "tol_gap_rel", "tol_feas")
+_TOLERANCES = ("eps", "eps_abs", "eps_rel", "tol_gap_abs", "tol_gap_rel", "tol_feas", "tol")
 _LIMITS = ("max_iters", "max_iter")
 # What they take besides, and what has no meaning here: how to solve, not what.
 _IGNORED = (

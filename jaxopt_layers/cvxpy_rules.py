@@ -68,9 +68,8 @@ def _check_dpp(owner: str, problem: Any, gp: bool) -> None:
     hint = ""
     if not gp and "QuadForm" in {type(atom).__name__ for atom in _nodes(culprit)}:
         hint = (
-            " A quad_form(x, P) with a parameter P needs P with PSD=True, x without parameters, and a"
-            " place in the objective, not in constraints; elsewhere, write it as"
-            " sum_squares(P_sqrt @ x)."
+            " A quad_form(x, P) with a parameter P is only supported in the objective, with PSD=True"
+            " and x without parameters; elsewhere, write it as sum_squares(P_sqrt @ x)."
         )
     elif not gp and culprit.parameters() and not culprit.variables():
         hint = " Make that expression a parameter of its own, and compute its value in JAX."
