@@ -19,7 +19,7 @@ PUBLIC = set(
     " nonneg nonpos norm1 norm2 norm_inf nuclear_norm p_norm perspective positive_semidefinite"
     " power project project_dual psd quad_form quad_over_lin raise_if_failed relative_entropy"
     " second_order sigma_max smat solve_and_derivative solve_cone solve_qp sum_largest"
-    " sum_squares svec total_variation variable".split()
+    " sum_squares svec total_variation variable vmap_over_devices".split()
 )
 
 
