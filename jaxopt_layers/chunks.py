@@ -60,6 +60,13 @@ def in_chunks(function: Callable[..., Any], member_bytes: int) -> Callable[..., 
     return differentiable
 
 
+def filled_up(leaf: Any, padding: int) -> Any:
+    """A batch with its last member repeated, so that it divides into equal parts."""
+    if not padding:
+        return leaf
+    return jnp.concatenate([leaf, jnp.repeat(leaf[-1:], padding, axis=0)])
+
+
 def _map_equal_chunks(
     call: Callable[[list[Any]], Any], batched: list[Any], size: int, members: int
 ) -> Any:
@@ -71,9 +78,7 @@ def _map_equal_chunks(
     padding = count * chunk - size
 
     def split(leaf: Any) -> Any:
-        if padding:
-            leaf = jnp.concatenate([leaf, jnp.repeat(leaf[-1:], padding, axis=0)])
-        return leaf.reshape(count, chunk, *leaf.shape[1:])
+        return filled_up(leaf, padding).reshape(count, chunk, *leaf.shape[1:])
 
     def join(leaf: Any) -> Any:
         return leaf.reshape(count * chunk, *leaf.shape[2:])[:size]

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
+from jaxopt_layers.chunks import filled_up
+
 _AXIS = "members"
 
 
@@ -75,7 +77,8 @@ def vmap_over_devices(
             out_specs=batch,
         )
         padded = [
-            _padded(leaf, axis, padding) for leaf, axis in zip(leaves, leaf_axes, strict=True)
+            leaf if axis is None else filled_up(jnp.moveaxis(leaf, axis, 0), padding)
+            for leaf, axis in zip(leaves, leaf_axes, strict=True)
         ]
         # Compiled, since `shard_map` outside of `jit` runs one operation at a time.
         result = jax.jit(sharded)(*padded)
@@ -98,13 +101,3 @@ def _batch_size(leaves: list[Any], axes: list[int | None]) -> int:
             f"vmap_over_devices: the batch axes that `in_axes` names must have one size; {found}."
         )
     return sizes.pop()
-
-
-def _padded(leaf: Any, axis: int | None, padding: int) -> Any:
-    """The batch axis first, filled up by repeating the last member."""
-    if axis is None:
-        return leaf
-    leaf = jnp.moveaxis(leaf, axis, 0)
-    if padding:
-        leaf = jnp.concatenate([leaf, jnp.repeat(leaf[-1:], padding, axis=0)])
-    return leaf

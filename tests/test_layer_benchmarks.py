@@ -14,7 +14,7 @@ import jaxopt_layers as jl
 from jaxopt_layers.cvxpy_layer import CvxpyLayer
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
-from layer_problems import FAMILIES, make_batch
+from layer_problems import FAMILIES, find_family, make_batch
 
 # Of differences of our gradients, and of the reference's solutions, which have fewer digits.
 STEP, WIDE = 1e-4, 3e-3
@@ -47,8 +47,7 @@ def direction(model, values, rng):
 
 @pytest.mark.parametrize("name", [family.name for family in FAMILIES])
 def test_all_transformations(name):
-    family = next(family for family in FAMILIES if family.name == name)
-    batch = make_batch(family, quick=True)
+    batch = make_batch(find_family(name), quick=True)
     model = batch.model
     rng = np.random.default_rng(7)
     layers = [
