@@ -14,7 +14,6 @@ matrices by rows; those of an upper factor don't, and take twice as long on CPUs
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeAlias
 
 import jax
@@ -26,44 +25,38 @@ from jaxopt_layers.matrix import constant_like, matmul
 
 # Largest block that is eliminated column by column, and that of a large matrix, which compiles faster.
 _LEAF, _LARGE_LEAF = 12, 16
-# Up to this order the elimination is unrolled, which runs faster and compiles more slowly.
-_UNROLL_LIMIT = 24
 # Above this order leaves are large.
 _SMALL_LIMIT = 128
 # Above this order one LAPACK Cholesky and a product inverse compile and run faster.
 _RECURSION_LIMIT = 256
 
 
-def inverse_factor(matrix: Array, unroll: bool = True) -> Array:
+def inverse_factor(matrix: Array, repeated: bool = True) -> Array:
     """R, lower triangular, with ``R matrix R' = I``; NaN where `matrix` is not positive definite.
 
-    `unroll` trades compile time for speed; it pays inside a loop.
+    One that is not `repeated`, but done once for a solve, had better compile fast.
     """
     size = matrix.shape[0]
-    if size > _RECURSION_LIMIT:
+    if size > _RECURSION_LIMIT or (size > _LEAF and not repeated):
         return _invert_lower(cholesky(matrix))
-    eliminate = _eliminate if unroll and size <= _UNROLL_LIMIT else _eliminate_in_loop
-    leaf = _LEAF if size <= _SMALL_LIMIT else _LARGE_LEAF
-    return _recurse(matrix, eliminate, leaf)[1]
+    return _recurse(matrix, _LEAF if size <= _SMALL_LIMIT else _LARGE_LEAF)[1]
 
 
 # A factor L in blocks: the inverse of a small one, or (L11, L21, L22).
 _Blocks: TypeAlias = "Array | tuple[_Blocks, Array, _Blocks]"
 
 
-def _recurse(
-    matrix: Array, eliminate: Callable[[Array], Array], leaf: int
-) -> tuple[_Blocks, Array]:
+def _recurse(matrix: Array, leaf: int) -> tuple[_Blocks, Array]:
     """L in blocks, and its inverse."""
     size = matrix.shape[0]
     if size <= leaf:
-        inverse = eliminate(matrix)
+        inverse = _eliminate(matrix)
         return inverse, inverse
     half = _leading(size, leaf)
-    first, first_inverse = _recurse(matrix[:half, :half], eliminate, leaf)
+    first, first_inverse = _recurse(matrix[:half, :half], leaf)
     below = _substitute_blocks(first, matrix[half:, :half])
     rest = matrix[half:, half:] - matmul(below, below.T)
-    second, second_inverse = _recurse(rest, eliminate, leaf)
+    second, second_inverse = _recurse(rest, leaf)
     corner = -matmul(second_inverse, matmul(below, first_inverse))
     return (first, below, second), _assemble(first_inverse, corner, second_inverse)
 
@@ -88,19 +81,7 @@ def _leading(size: int, leaf: int) -> int:
 
 
 def _eliminate(matrix: Array) -> Array:
-    """Column elimination of ``[matrix, I]``; what is left on the right is R."""
-    size = matrix.shape[0]
-    work = jnp.concatenate([matrix, jnp.eye(size, dtype=matrix.dtype)], axis=1)
-    rows = []
-    for column in range(size):
-        pivot_row = work[0] * lax.rsqrt(work[0, 0])
-        rows.append(pivot_row[size - column :])
-        work = work[1:, 1:] - pivot_row[1 : size - column, None] * pivot_row[None, 1:]
-    return jnp.stack(rows)
-
-
-def _eliminate_in_loop(matrix: Array) -> Array:
-    """The same as a loop over whole rows: rows that are done are left out by a mask."""
+    """Elimination of ``[matrix, I]`` column by column; what is left on the right is R."""
     size, dtype = matrix.shape[0], matrix.dtype
     index = jnp.arange(size)[:, None]
 

@@ -13,7 +13,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxopt_layers.pattern import Pattern, full, stacked
+from jaxopt_layers.pattern import Pattern, full, rows_at, stacked
 
 
 @jax.tree_util.register_dataclass
@@ -130,14 +130,18 @@ class SparseMatrix:
         """The matrix times a vector (n,)."""
         columns, dtype = self.pattern.columns, jnp.result_type(self.values, x)
         return self.pattern.row_segments.reduce(
-            lambda entries: self.values[entries] * x[columns[entries]], jnp.sum, dtype
+            lambda entries: rows_at(self.values, entries) * rows_at(x, columns[entries]),
+            jnp.sum,
+            dtype,
         )
 
     def transposed_product(self, y: Array) -> Array:
         """The transpose times a vector (m,)."""
         rows, dtype = self.pattern.rows, jnp.result_type(self.values, y)
         return self.pattern.column_segments.reduce(
-            lambda entries: self.values[entries] * y[rows[entries]], jnp.sum, dtype
+            lambda entries: rows_at(self.values, entries) * rows_at(y, rows[entries]),
+            jnp.sum,
+            dtype,
         )
 
     def scaled(self, rows: Array, columns: Array) -> SparseMatrix:
@@ -155,7 +159,9 @@ class SparseMatrix:
 
     def _largest(self, segments: Any, other: np.ndarray, weights: Array) -> Array:
         return segments.reduce(
-            lambda entries: jnp.abs(self.values[entries]) * weights[other[entries]],
+            lambda entries: (
+                jnp.abs(rows_at(self.values, entries)) * rows_at(weights, other[entries])
+            ),
             jnp.max,
             self.values.dtype,
         )

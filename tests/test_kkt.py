@@ -41,7 +41,7 @@ class TestInverseFactor:
         check_factor(matrix, factor_of(matrix, True), 1e-12)
 
     @pytest.mark.parametrize("size", [1, 7, 12, 13, 31, 40, 100, 300])
-    def test_not_unrolled(self, size, rng):
+    def test_not_repeated(self, size, rng):
         matrix = positive_definite(rng, size)
         check_factor(matrix, factor_of(matrix, False), 1e-11)
 
@@ -67,13 +67,13 @@ class TestInverseFactor:
         residual = np.abs(matrix @ x - right).max()
         assert residual <= 1e3 * EPS * np.abs(x).max() * np.abs(matrix).max()
 
-    @pytest.mark.parametrize("unroll", [True, False])
+    @pytest.mark.parametrize("repeated", [True, False])
     @pytest.mark.parametrize("size", [1, 13, 30])
     @pytest.mark.parametrize("place", ["first", "last"])
-    def test_not_positive_definite_gives_nan(self, size, place, unroll):
+    def test_not_positive_definite_gives_nan(self, size, place, repeated):
         diagonal = np.ones(size)
         diagonal[0 if place == "first" else -1] = -1e-3
-        assert np.any(np.isnan(factor_of(np.diag(diagonal), unroll)))
+        assert np.any(np.isnan(factor_of(np.diag(diagonal), repeated)))
 
     def test_batched(self, rng):
         matrices = np.stack([positive_definite(rng, 13) for _ in range(3)])
@@ -170,7 +170,7 @@ def test_solve_is_exact_but_for_the_regularization(quadratic, case, rng):
     expected = exact(matrix, mask, right)
     scale = np.abs(expected).max()
     for form in forms_of(system):
-        solve = jax.jit(lambda s, r, f=form: f.solve(s, f.factor(s, unroll=False), r))
+        solve = jax.jit(lambda s, r, f=form: f.solve(s, f.factor(s, repeated=False), r))
         plain = solve(system, jnp.asarray(right))
         np.testing.assert_allclose(plain, expected, atol=1e-5 * scale)
 

@@ -79,8 +79,12 @@ class Cone(Protocol):
         """Right-hand side of the centring and correcting step: aims at ``s o z = target e``."""
         ...
 
-    def max_step(self, scaling: Any, s: Array, z: Array, ds: Array, dz: Array) -> Array:
+    def max_step(
+        self, scaling: Any, s: Array, z: Array, ds: Array, dz: Array, affine: bool = False
+    ) -> Array:
         """Largest step, possibly infinite, that keeps s + step ds in K and z + step dz in K*.
+
+        `affine`: the direction is the affine one, ``H dz + ds = -s``, of which a cone may know more.
 
         Infinite for a cone that isn't symmetric, which has a method `interior` to tell where it ends.
         """

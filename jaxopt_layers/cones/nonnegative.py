@@ -57,7 +57,9 @@ class Nonnegative:
         """From ``(s + ds)(z + dz) = target``, the product of the affine steps taken as known."""
         return s + (ds * dz - target) / jnp.maximum(z, jnp.finfo(z.dtype).tiny)
 
-    def max_step(self, scaling: Array, s: Array, z: Array, ds: Array, dz: Array) -> Array:
+    def max_step(
+        self, scaling: Array, s: Array, z: Array, ds: Array, dz: Array, affine: bool = False
+    ) -> Array:
         return jnp.min(jnp.minimum(step_to_zero(s, ds), step_to_zero(z, dz)), initial=jnp.inf)
 
     def distance(self, s: Array, z: Array) -> Array:

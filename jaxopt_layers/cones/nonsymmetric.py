@@ -71,7 +71,9 @@ class ThreeDimensional:
     def affine_shift(self, scaling: Array, s: Array) -> Array:
         return s
 
-    def max_step(self, scaling: Array, s: Array, z: Array, ds: Array, dz: Array) -> Array:
+    def max_step(
+        self, scaling: Array, s: Array, z: Array, ds: Array, dz: Array, affine: bool = False
+    ) -> Array:
         """Infinite: `interior` tells how far a step may go."""
         return jnp.full_like(s[0], jnp.inf)
 

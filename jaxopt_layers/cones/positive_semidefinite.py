@@ -6,8 +6,8 @@ D^-1/2 U'M', and
 
     R'Z R = R^-1 S R^-T = D,      W v = svec(R' V R),      H v = W'W v = svec(T V T),   T = R R'.
 
-The eigenvalues of H are the products t_i t_j of those of T, its eigenvectors the rotated coordinate
-matrices B e_i e_j' B' of T = B diag(t) B'.
+The linear algebra sees H in the coordinates R'V R, in which it is the identity: those of its eigenvectors
+would take another decomposition.
 
 Projection. V = S - Z with S Z = 0 splits V into its positive and its negative part; S Z = mu I smooths
 them. Either way S is a function of the eigenvalues of V with S^2 - S V = mu I, and the derivative
@@ -29,6 +29,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
 
+from jaxopt_layers.cones.congruence import Congruence
 from jaxopt_layers.cones.nonnegative import Nonnegative, step_to_zero
 from jaxopt_layers.cones.vectorize import lower_triangle, pack, triangular, unpack
 from jaxopt_layers.lapack import cholesky, eigh, eigvalsh, svd
@@ -86,18 +87,15 @@ class PositiveSemidefinite:
         metric = matmul(scaling.root, scaling.root.T)
         return self._congruence(metric, v)
 
-    def spectrum(self, scaling: NesterovTodd) -> tuple[Array, Array]:
-        """From singular values of R: those of T would lose the small ones, half of the digits."""
-        basis, roots, _ = _singular(scaling.root)
-        rows, columns = lower_triangle(self.side)
-        values = jnp.square(roots[rows] * roots[columns])
-        return jnp.maximum(values, jnp.finfo(values.dtype).tiny), basis
+    def spectrum(self, scaling: NesterovTodd) -> tuple[Array, Congruence]:
+        ones = jnp.ones(self.size, scaling.scaled.dtype)
+        return ones, Congruence(scaling.inverse_root.T, scaling.root.T)
 
-    def rotate(self, rotation: Array, v: Array) -> Array:
-        return self._congruence(rotation.T, v)
+    def rotate(self, rotation: Congruence, v: Array) -> Array:
+        return self._congruence(rotation.matrix.T, v)
 
-    def unrotate(self, rotation: Array, v: Array) -> Array:
-        return self._congruence(rotation, v)
+    def unrotate(self, rotation: Congruence, v: Array) -> Array:
+        return self._congruence(rotation.matrix, v)
 
     def affine_shift(self, scaling: NesterovTodd, s: Array) -> Array:
         return s
@@ -114,18 +112,28 @@ class PositiveSemidefinite:
         divided = aim / (scaled[:, None] + scaled[None, :])
         return s + pack(_congruent(root, divided))
 
-    def max_step(self, scaling: NesterovTodd, s: Array, z: Array, ds: Array, dz: Array) -> Array:
-        """S + t dS leaves the cone where D + t R^-1 dS R^-T does, Z + t dZ where D + t R'dZ R does."""
-        bases = jnp.stack([scaling.inverse_root, scaling.root.T])
-        bases = bases * lax.rsqrt(scaling.scaled)[None, :, None]
-        relative = _congruent(bases, unpack(jnp.stack([ds, dz]), self.side))
-        smallest = jax.vmap(eigvalsh)(relative)[:, 0]  # of the lower triangles
+    def max_step(
+        self, scaling: NesterovTodd, s: Array, z: Array, ds: Array, dz: Array, affine: bool = False
+    ) -> Array:
+        """S + t dS leaves the cone where D + t R^-1 dS R^-T does, Z + t dZ where D + t R'dZ R does.
+
+        The affine direction's two matrices, relative to D, add up to minus the identity.
+        """
+        root = lax.rsqrt(scaling.scaled)[:, None]
+        if affine:
+            relative = _congruent(root * scaling.inverse_root, unpack(ds, self.side))
+            values = eigvalsh(relative)  # of the lower triangle, as below
+            smallest = jnp.stack([values[0], -1 - values[-1]])
+        else:
+            bases = root * jnp.stack([scaling.inverse_root, scaling.root.T])
+            relative = _congruent(bases, unpack(jnp.stack([ds, dz]), self.side))
+            smallest = jax.vmap(eigvalsh)(relative)[:, 0]
         return jnp.min(step_to_zero(jnp.ones_like(smallest), smallest))
 
     def project(self, v: Array) -> Array:
         return self._split(v, None)[0]
 
-    def project_spectrum(self, v: Array) -> tuple[Array, Array]:
+    def project_spectrum(self, v: Array) -> tuple[Array, Congruence]:
         """At a kink, a pair of zero eigenvalues, the derivative is taken to be half the identity."""
         return self._differences(v, None)
 
@@ -136,7 +144,7 @@ class PositiveSemidefinite:
     def central_pair(self, v: Array, mu: Array) -> tuple[Array, Array]:
         return self._split(v, mu)
 
-    def central_spectrum(self, v: Array, mu: Array) -> tuple[Array, Array]:
+    def central_spectrum(self, v: Array, mu: Array) -> tuple[Array, Congruence]:
         return self._differences(v, mu)
 
     def central_product(self, v: Array, mu: Array, u: Array) -> Array:
@@ -145,13 +153,13 @@ class PositiveSemidefinite:
     def _congruence(self, matrix: Array, v: Array) -> Array:
         return pack(_congruent(matrix, unpack(v, self.side)))
 
-    def _differences(self, v: Array, mu: Array | None) -> tuple[Array, Array]:
+    def _differences(self, v: Array, mu: Array | None) -> tuple[Array, Congruence]:
         """The eigenvalues of the solution map of (1), and the eigenbasis of v."""
         values, basis = _eigen(unpack(v, self.side))
         positive, _ = _split_values(values, mu)
         inverse, kink = _inverse_sums(values, mu)
         differences = (positive[:, None] + positive[None, :]) * inverse + kink
-        return differences[lower_triangle(self.side)], basis
+        return differences[lower_triangle(self.side)], Congruence(basis, basis.T)
 
     def _split(self, v: Array, mu: Array | None) -> tuple[Array, Array]:
         """S and Z, differentiable in v and mu."""

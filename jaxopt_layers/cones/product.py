@@ -93,11 +93,13 @@ class Product:
         ]
         return _join(shifts, s.dtype)
 
-    def max_step(self, scaling: list[Any], s: Array, z: Array, ds: Array, dz: Array) -> Array:
+    def max_step(
+        self, scaling: list[Any], s: Array, z: Array, ds: Array, dz: Array, affine: bool = False
+    ) -> Array:
         longest = jnp.array(jnp.inf, s.dtype)
         vectors = zip(*(self.split(v) for v in (s, z, ds, dz)), strict=True)
         for cone, part, (s, z, ds, dz) in zip(self.cones, scaling, vectors, strict=True):
-            longest = jnp.minimum(longest, cone.max_step(part, s, z, ds, dz))
+            longest = jnp.minimum(longest, cone.max_step(part, s, z, ds, dz, affine))
         return longest
 
     def interior(self, s: Array, z: Array) -> Array:

@@ -145,7 +145,13 @@ class SecondOrder:
         return s + self._power_product(axis, stretch, eta, quotient / scaling.magnitude)
 
     def max_step(
-        self, scaling: SecondOrderScaling, s: Array, z: Array, ds: Array, dz: Array
+        self,
+        scaling: SecondOrderScaling,
+        s: Array,
+        z: Array,
+        ds: Array,
+        dz: Array,
+        affine: bool = False,
     ) -> Array:
         points, directions = jnp.stack([s, z]), jnp.stack([ds, dz])
         return jnp.min(jax.vmap(self._step_to_boundary)(points, directions))

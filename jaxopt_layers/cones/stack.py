@@ -79,11 +79,13 @@ class Stack:
             s.dtype,
         ).ravel()
 
-    def max_step(self, scaling: Any, s: Array, z: Array, ds: Array, dz: Array) -> Array:
+    def max_step(
+        self, scaling: Any, s: Array, z: Array, ds: Array, dz: Array, affine: bool = False
+    ) -> Array:
         if not self.symmetric:
             return jnp.array(jnp.inf, s.dtype)
         arguments = [scaling, *map(self._rows, (s, z, ds, dz))]
-        steps = self._map(lambda cone, *values: cone.max_step(*values), arguments, s.dtype)
+        steps = self._map(lambda cone, *values: cone.max_step(*values, affine), arguments, s.dtype)
         return jnp.min(steps)
 
     def interior(self, s: Array, z: Array) -> Array:

@@ -55,7 +55,9 @@ class Zero:
     ) -> Array:
         return jnp.zeros_like(s)
 
-    def max_step(self, scaling: Array, s: Array, z: Array, ds: Array, dz: Array) -> Array:
+    def max_step(
+        self, scaling: Array, s: Array, z: Array, ds: Array, dz: Array, affine: bool = False
+    ) -> Array:
         return jnp.array(jnp.inf, s.dtype)
 
     def distance(self, s: Array, z: Array) -> Array:

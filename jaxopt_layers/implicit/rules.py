@@ -41,11 +41,18 @@ def solve(
 def _optimum(
     layout: Layout, settings: Settings, data: Data, marks: Marks, warm: WarmStart | None
 ) -> engine.Solved:
-    def solve(data: Data, marks: Marks, warm: WarmStart | None) -> engine.Solved:
-        program = layout.program(data, marks)
-        return engine.solve(program, layout.cone, settings, marks.valid > 0, warm)
+    return _in_chunks(partial(_solve, layout, settings), layout, data)(data, marks, warm)
 
-    return _in_chunks(solve, layout, data)(data, marks, warm)
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _solve(
+    layout: Layout, settings: Settings, data: Data, marks: Marks, warm: WarmStart | None
+) -> engine.Solved:
+    """Compiled with what surrounds it; a `jax.jit` so that its four uses in a batched gradient (chunked
+    or not, differentiated or not) are traced once.
+    """
+    program = layout.program(data, marks)
+    return engine.solve(program, layout.cone, settings, marks.valid > 0, warm)
 
 
 def _in_chunks(function: Callable[..., Any], layout: Layout, data: Data) -> Callable[..., Any]:
@@ -95,9 +102,22 @@ def _reverse_forward(
     # The map itself is called, not the solver, so that this rule can be differentiated again.
     solved: Any = _reverse(solution_map, layout, settings, data, marks, start)
     regular = neutral_where_failed(solved.solution)
-    factorize = _in_chunks(choose_rule(layout, settings).factorize, layout, data)
+    factorize = _in_chunks(partial(_factorize, layout, settings), layout, data)
     factorization = factorize(data, marks, regular, solved.scaling)
     return solved, (data, marks, solved.solution, factorization)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _factorize(
+    layout: Layout,
+    settings: Settings,
+    data: Data,
+    marks: Marks,
+    regular: ConeSolution,
+    scaling: Any,
+) -> Any:
+    """What the backward pass needs; traced once, like `_solve`."""
+    return choose_rule(layout, settings).factorize(data, marks, regular, scaling)
 
 
 def _reverse_backward(
@@ -113,6 +133,7 @@ def _reverse_backward(
     return gradient, None, None
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def _pull_back(
     layout: Layout,
     settings: Settings,

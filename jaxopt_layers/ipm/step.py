@@ -24,7 +24,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxopt_layers.cones import Product, step_to_zero
 from jaxopt_layers.ipm.line_search import central_step, interior_step
@@ -90,7 +90,8 @@ def predictor_corrector_step(
     parts = form.solve(system, factor, rights)
     kappa_shift = iterate.tau * iterate.kappa
     affine = newton.direction(parts, jnp.ones_like(mu), affine_shift, kappa_shift)
-    affine_length = jnp.minimum(_longest_step(program, cone, scaling, iterate, affine), 1)
+    longest = _longest_step(program, cone, scaling, iterate, affine, affine=True)
+    affine_length = jnp.minimum(longest, 1)
     sigma = (1 - affine_length) ** 3
     if cone.symmetric:
         sigma = jnp.where(affine_length < _FAR, jnp.maximum(sigma, _LEAST_CENTRING), sigma)
@@ -129,8 +130,7 @@ def predictor_corrector_step(
 
     following = stepped
     if cone.symmetric:  # others start at the unit point, which is central
-        start = least_squares_point(program, cone, *system.out(parts))
-        following = jax.tree.map(lambda a, b: jnp.where(starting, a, b), start, stepped)
+        following = _started(starting, program, cone, system.out(parts), stepped)
     # The same ray, with the larger of tau and kappa at one, so that nothing over- or underflows.
     scale = 1 / jnp.maximum(following.tau, following.kappa)
     return Step(
@@ -138,6 +138,24 @@ def predictor_corrector_step(
         remaining=scale * (1 - length * reduction),
         length=jnp.where(starting, 1, length),
     )
+
+
+def _started(
+    starting: Array, program: Program, cone: Product, parts: Array, stepped: Iterate
+) -> Iterate:
+    """The least-squares point where `starting`, else `stepped`.
+
+    A loop of one pass, or none: the point takes eigenvalues, and only the first iteration needs it. `parts`
+    is used up, or else the compiler would move what is made of it out of the loop.
+    """
+
+    def once(state: tuple[Array, Array, Iterate]) -> tuple[Array, Array, Iterate]:
+        wanted, parts, old = state
+        start = least_squares_point(program, cone, *parts)
+        chosen = jax.tree.map(lambda new, old: jnp.where(wanted, new, old), start, old)
+        return jnp.zeros_like(wanted), jnp.zeros_like(parts), chosen
+
+    return lax.while_loop(lambda state: state[0], once, (starting, parts, stepped))[2]
 
 
 @dataclass(frozen=True)
@@ -182,7 +200,12 @@ class _Newton:
 
 
 def _longest_step(
-    program: Program, cone: Product, scaling: list[Any], iterate: Iterate, direction: Iterate
+    program: Program,
+    cone: Product,
+    scaling: list[Any],
+    iterate: Iterate,
+    direction: Iterate,
+    affine: bool = False,
 ) -> Array:
     """The longest step that keeps s, z, tau and kappa in their cones."""
     _, z = program.split(iterate.u)
@@ -190,5 +213,5 @@ def _longest_step(
     scalars = jnp.minimum(
         step_to_zero(iterate.tau, direction.tau), step_to_zero(iterate.kappa, direction.kappa)
     )
-    longest = jnp.minimum(cone.max_step(scaling, iterate.s, z, direction.s, dz), scalars)
+    longest = jnp.minimum(cone.max_step(scaling, iterate.s, z, direction.s, dz, affine), scalars)
     return longest if cone.symmetric else interior_step(cone, iterate, direction, longest)

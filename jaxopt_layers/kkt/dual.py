@@ -39,7 +39,7 @@ class DualFactor:
 class DualForm:
     """Condensed to the dense rows; P must be diagonal or absent."""
 
-    def factor(self, system: System, unroll: bool = True) -> DualFactor:
+    def factor(self, system: System, repeated: bool = True) -> DualFactor:
         program, rows = system.program, system.program.rows
         assert isinstance(rows, DenseRows)
         count = rows.matrix_count
@@ -63,7 +63,7 @@ class DualForm:
             active = rows.active[:count]
             gram = gram * active[:, None] * active[None, :]
         matrix = regularize(gram, system.hessian[:count], system.regularization)
-        schur = inverse_factor(matrix, unroll)
+        schur = inverse_factor(matrix, repeated)
         return DualFactor(weights, diagonal, schur, transposed(schur))
 
     def solve(self, system: System, factor: DualFactor, right: Array) -> Array:

@@ -48,7 +48,7 @@ class PrimalFactor:
 class PrimalForm:
     """Condensed to the variables."""
 
-    def factor(self, system: System, unroll: bool = True) -> PrimalFactor:
+    def factor(self, system: System, repeated: bool = True) -> PrimalFactor:
         program, rows = system.program, system.program.rows
         assert isinstance(rows, DenseRows)
         p, n = rows.equalities, rows.variables
@@ -75,7 +75,7 @@ class PrimalForm:
         if rows.free is not None:
             matrix = matrix * rows.free[:, None] * rows.free[None, :]
             diagonal = jnp.where(rows.free > 0, diagonal, 1)
-        inverse = inverse_factor(regularize(matrix, diagonal, system.regularization), unroll)
+        inverse = inverse_factor(regularize(matrix, diagonal, system.regularization), repeated)
         if not p:
             return PrimalFactor(weights, inverse, transposed(inverse))
 
@@ -84,7 +84,9 @@ class PrimalForm:
             equality = equality * rows.free[:, None]
         coupling = matmul(inverse, equality)
         gram = (1 - _RHO * system.regularization) * matmul(coupling.T, coupling)
-        schur = inverse_factor(regularize(gram, jnp.zeros(p, dtype), system.regularization), unroll)
+        schur = inverse_factor(
+            regularize(gram, jnp.zeros(p, dtype), system.regularization), repeated
+        )
         return PrimalFactor(
             weights,
             inverse,

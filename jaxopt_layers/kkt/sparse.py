@@ -156,7 +156,7 @@ class SparseForm:
 
     plan: SparsePlan
 
-    def factor(self, system: System, unroll: bool = True) -> SparseFactor:
+    def factor(self, system: System, repeated: bool = True) -> SparseFactor:
         plan, program, rows = self.plan, system.program, system.program.rows
         assert isinstance(rows, SparseRows)
         dtype, regularization = system.hessian.dtype, system.regularization
@@ -208,13 +208,13 @@ class SparseForm:
         if scale is not None:
             second = second * scale[None, :]
         if rows.rotation is not None:
-            second = rows.rotation.out(second)
+            second = rows.rotation.dual.out(second)
         none = jnp.zeros((right.shape[0], plan.factorization.size - n - m), right.dtype)
         joined = jnp.concatenate([first, second, none], axis=1)
         found = multifrontal.solve(plan.factorization, factor.numbers, joined)
         dx, dz = found[:, :n], found[:, n : n + m]
         if rows.rotation is not None:
-            dz = rows.rotation.into(dz)
+            dz = rows.rotation.dual.into(dz)
         if scale is not None:
             dz = dz * scale[None, :]
         bounds = bound_multipliers(rows, factor.weights, dx, rz)
@@ -236,7 +236,7 @@ class SparseForm:
             return values, [], []
         diagonal, entries, extra = [], [], []
         start = 0
-        for block, part in zip(self.plan.cone.cones, rotation.parts, strict=True):
+        for block, part in zip(self.plan.cone.cones, rotation.dual.parts, strict=True):
             if start >= m:
                 break
             own = values[start : start + block.size]

@@ -54,7 +54,7 @@ class System:
     def hessian_product(self, dz: Array) -> Array:
         """H dz in the user's coordinates, for dz in the system's."""
         product = self.hessian * dz
-        return product if self.rotation is None else self.rotation.out(product)
+        return product if self.rotation is None else self.rotation.dual.out(product)
 
     def product(self, u: Array) -> Array:
         """The matrix times a stack of vectors."""
@@ -76,8 +76,8 @@ def rotated_system(
 class Form(Protocol):
     """A way to factor a `System`; static, so that it hashes under jit."""
 
-    def factor(self, system: System, unroll: bool = True) -> Any:
-        """The factorization, a pytree; `unroll` trades compile time for speed."""
+    def factor(self, system: System, repeated: bool = True) -> Any:
+        """The factorization, a pytree; without `repeated` it compiles faster and runs slower."""
         ...
 
     def solve(self, system: System, factor: Any, right: Array) -> Array:

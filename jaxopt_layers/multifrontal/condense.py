@@ -11,7 +11,10 @@ neighbours, or many in common, and leaves the others as they are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +22,8 @@ import numpy as np
 from jax import Array
 
 from jaxopt_layers.multifrontal.coupling import Coupling, entry_keys, make_coupling, pairs_of
+from jaxopt_layers.multifrontal.members import members_last
+from jaxopt_layers.pattern import rows_at
 
 # Nodes with more neighbours than this would fill in too much, unless they have them in common: then the
 # nodes that they reach, not more than this, become one dense block of the entries that are left.
@@ -139,22 +144,56 @@ def _condensation(rows: np.ndarray, columns: np.ndarray, is_gone: np.ndarray) ->
     )
 
 
-def condense(plan: Condensation, diagonal: Array, entries: Array) -> tuple[Condensed, Array, Array]:
-    """What was eliminated, and the diagonal and the entries that are left."""
-    inverse, cross = 1 / diagonal[plan.gone], entries[plan.cross]
-    squares, filled = plan.coupling.fill(inverse, cross)
-    before = jnp.concatenate([jnp.zeros(1, entries.dtype), entries])[plan.stayed]
-    return Condensed(inverse, cross), diagonal[plan.kept] - squares, before - filled
+@dataclass(frozen=True, eq=False)
+class Rounds:
+    """Rounds one after the other, whose couplings agree on where the members of a batch stand."""
+
+    steps: tuple[Condensation, ...]
+
+    def condense(self, diagonal: Array, entries: Array) -> tuple[list[Condensed], Array, Array]:
+        """What was eliminated, and the diagonal and the entries that are left."""
+        return self._batched(self._condense)(diagonal, entries)
+
+    def reduce(self, condensed: list[Condensed], right: Array) -> tuple[list[Array], Array]:
+        """The right-hand sides (size, k) before every round, and those of the nodes that are left."""
+        return self._batched(self._reduce)(condensed, right)
+
+    def expand(self, condensed: list[Condensed], rights: list[Array], solution: Array) -> Array:
+        """The solutions (size, k) at all nodes from those at the nodes that are left."""
+        return self._batched(self._expand)(condensed, rights, solution)
+
+    def _batched(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return members_last(function) if self.steps[0].coupling.members_last else function
+
+    def _condense(self, diagonal: Array, entries: Array) -> tuple[list[Condensed], Array, Array]:
+        condensed = []
+        for step in self.steps:
+            inverse, cross = 1 / rows_at(diagonal, step.gone), rows_at(entries, step.cross)
+            squares, filled = step.coupling.fill(inverse, cross)
+            none = jnp.zeros_like(entries, shape=(1, *entries.shape[1:]))
+            before = rows_at(jnp.concatenate([none, entries]), step.stayed)
+            diagonal, entries = rows_at(diagonal, step.kept) - squares, before - filled
+            condensed.append(Condensed(inverse, cross))
+        return condensed, diagonal, entries
+
+    def _reduce(self, condensed: list[Condensed], right: Array) -> tuple[list[Array], Array]:
+        rights = []
+        for step, done in zip(self.steps, condensed, strict=True):
+            rights.append(right)
+            known = done.inverse[:, None] * rows_at(right, step.gone)
+            right = rows_at(right, step.kept) - step.coupling.product(done.cross, known)
+        return rights, right
+
+    def _expand(self, condensed: list[Condensed], rights: list[Array], solution: Array) -> Array:
+        rounds = zip(self.steps, condensed, rights, strict=True)
+        for step, done, right in reversed(list(rounds)):
+            moved = step.coupling.transposed_product(done.cross, solution)
+            rest = done.inverse[:, None] * (rows_at(right, step.gone) - moved)
+            solution = rows_at(jnp.concatenate([solution, rest]), step.place)
+        return solution
 
 
-def reduce_right(plan: Condensation, done: Condensed, right: Array) -> Array:
-    """The right-hand sides (size, k) of the kept nodes once the others are eliminated."""
-    known = done.inverse[:, None] * right[plan.gone]
-    return right[plan.kept] - plan.coupling.product(done.cross, known)
-
-
-def expand(plan: Condensation, done: Condensed, right: Array, solution: Array) -> Array:
-    """The solutions (size, k) at all nodes from those at the kept ones."""
-    moved = plan.coupling.transposed_product(done.cross, solution)
-    rest = done.inverse[:, None] * (right[plan.gone] - moved)
-    return jnp.concatenate([solution, rest])[plan.place]
+def in_rounds(steps: list[Condensation]) -> tuple[Rounds, ...]:
+    """Joins the steps of one kind that follow one another."""
+    groups = groupby(steps, key=lambda step: step.coupling.members_last)
+    return tuple(Rounds(tuple(group)) for _, group in groups)

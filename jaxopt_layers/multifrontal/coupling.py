@@ -15,15 +15,19 @@ import numpy as np
 from jax import Array
 
 from jaxopt_layers.matrix import matmul
-from jaxopt_layers.multifrontal.members import members_last
-from jaxopt_layers.pattern import Segments
+from jaxopt_layers.pattern import Segments, rows_at
 
 # A product of two entries that are gathered costs as much as so many operations of a matrix product.
 _GATHERED = 50
 
 
 class Coupling(Protocol):
-    """E, of shape (kept, gone), from the values of its entries."""
+    """E, of shape (kept, gone), from the values of its entries.
+
+    With `members_last`, every array of numbers has one more axis, the last, for the members of a batch.
+    """
+
+    members_last: bool
 
     def fill(self, inverse: Array, cross: Array) -> tuple[Array, Array]:
         """Of ``E D^-1 E'`` the diagonal (kept,), and what is at the entries that are left."""
@@ -43,6 +47,8 @@ class SparseCoupling:
     """`kept`, `gone`: the nodes of each entry. `first`, `second`: pairs of entries of one node that is
     gone; `by_entry` sums them up."""
 
+    members_last = True
+
     kept: np.ndarray
     gone: np.ndarray
     first: np.ndarray
@@ -52,27 +58,22 @@ class SparseCoupling:
     by_gone: Segments
 
     def fill(self, inverse: Array, cross: Array) -> tuple[Array, Array]:
-        def sums(inverse: Array, cross: Array) -> tuple[Array, Array]:
-            scaled = cross * inverse[self.gone]
-            squares = self.by_kept.sum(lambda i: scaled[i] * cross[i], cross)
-            pairs = self.by_entry.sum(
-                lambda i: scaled[self.first[i]] * cross[self.second[i]], cross
-            )
-            return squares, pairs
-
-        return members_last(sums)(inverse, cross)
+        scaled = cross * rows_at(inverse, self.gone)
+        squares = self.by_kept.sum(lambda i: rows_at(scaled, i) * rows_at(cross, i), cross)
+        pairs = self.by_entry.sum(
+            lambda i: rows_at(scaled, self.first[i]) * rows_at(cross, self.second[i]), cross
+        )
+        return squares, pairs
 
     def product(self, cross: Array, known: Array) -> Array:
-        def sums(cross: Array, known: Array) -> Array:
-            return self.by_kept.sum(lambda i: cross[i][:, None] * known[self.gone[i]], known)
-
-        return members_last(sums)(cross, known)
+        return self.by_kept.sum(
+            lambda i: rows_at(cross, i)[:, None] * rows_at(known, self.gone[i]), known
+        )
 
     def transposed_product(self, cross: Array, solution: Array) -> Array:
-        def sums(cross: Array, solution: Array) -> Array:
-            return self.by_gone.sum(lambda i: cross[i][:, None] * solution[self.kept[i]], solution)
-
-        return members_last(sums)(cross, solution)
+        return self.by_gone.sum(
+            lambda i: rows_at(cross, i)[:, None] * rows_at(solution, self.kept[i]), solution
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +84,8 @@ class DenseCoupling:
     flat product (r, r) of each entry that is left, or r^2.
     """
 
+    members_last = False
+
     reached: np.ndarray
     of_kept: np.ndarray
     matrix: np.ndarray
@@ -91,16 +94,19 @@ class DenseCoupling:
     def fill(self, inverse: Array, cross: Array) -> tuple[Array, Array]:
         E = self._matrix(cross)
         product = matmul(E * inverse[None, :], E.T)
-        return _behind(jnp.diagonal(product))[self.of_kept], _behind(product.ravel())[self.filled]
+        return (
+            rows_at(_behind(jnp.diagonal(product)), self.of_kept),
+            rows_at(_behind(product.ravel()), self.filled),
+        )
 
     def product(self, cross: Array, known: Array) -> Array:
-        return _behind(matmul(self._matrix(cross), known))[self.of_kept]
+        return rows_at(_behind(matmul(self._matrix(cross), known)), self.of_kept)
 
     def transposed_product(self, cross: Array, solution: Array) -> Array:
-        return matmul(self._matrix(cross).T, solution[self.reached])
+        return matmul(self._matrix(cross).T, rows_at(solution, self.reached))
 
     def _matrix(self, cross: Array) -> Array:
-        return jnp.concatenate([jnp.zeros(1, cross.dtype), cross])[self.matrix]
+        return rows_at(jnp.concatenate([jnp.zeros(1, cross.dtype), cross]), self.matrix)
 
 
 def _behind(values: Array) -> Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxopt_layers.matrix import matmul
-from jaxopt_layers.multifrontal.condense import Condensed, condense
+from jaxopt_layers.multifrontal.condense import Condensed
 from jaxopt_layers.multifrontal.pivots import signed_inverse_factor
 from jaxopt_layers.multifrontal.plan import PhasePlan, Plan
 from jaxopt_layers.multifrontal.root import factor_root
@@ -30,7 +30,7 @@ class PhaseFactor:
 class Factor:
     """What was condensed, and of the rest L S L', front by front; `root` is R at the root."""
 
-    condensed: list[Condensed]
+    condensed: list[list[Condensed]]
     phases: list[PhaseFactor]
     root: Array
 
@@ -41,8 +41,8 @@ def factor(plan: Plan, diagonal: Array, entries: Array) -> Factor:
     An entry on the diagonal must be in `diagonal` already. NaN where a pivot hasn't got its sign.
     """
     dtype, condensed = diagonal.dtype, []
-    for condensation in plan.condensations:
-        done, diagonal, entries = condense(condensation, diagonal, entries)
+    for rounds in plan.rounds:
+        done, diagonal, entries = rounds.condense(diagonal, entries)
         condensed.append(done)
     padded_diagonal = jnp.concatenate([diagonal, jnp.ones(1, dtype)])
     padded_entries = jnp.concatenate([jnp.zeros(1, dtype), entries])

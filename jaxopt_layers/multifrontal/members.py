@@ -16,22 +16,22 @@ from jax.custom_batching import custom_vmap
 
 
 def members_last(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of arrays (..., members) as one of arrays (...), which `jax.vmap` makes batched."""
+    """A function of trees of arrays (..., members) as one of arrays (...), which `jax.vmap` makes batched."""
 
-    def one(*arrays: Any) -> Any:
-        result = function(*(array[..., None] for array in arrays))
+    def one(*trees: Any) -> Any:
+        result = function(*jax.tree.map(lambda array: array[..., None], trees))
         return jax.tree.map(lambda value: value[..., 0], result)
 
     mapped = custom_vmap(one)
 
     @mapped.def_vmap
-    def _(axis_size: int, in_batched: Any, *arrays: Any) -> tuple[Any, Any]:
+    def _(axis_size: int, in_batched: Any, *trees: Any) -> tuple[Any, Any]:
         def move(array: Any, batched: bool) -> Any:
             if batched:
                 return lax.optimization_barrier(jnp.moveaxis(array, 0, -1))
             return jnp.broadcast_to(array[..., None], (*array.shape, axis_size))
 
-        moved = [move(array, flag) for array, flag in zip(arrays, in_batched, strict=True)]
+        moved = jax.tree.map(move, trees, tuple(in_batched))
         result = jax.tree.map(lambda value: jnp.moveaxis(value, -1, 0), function(*moved))
         return result, jax.tree.map(lambda _: True, result)
 

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from jaxopt_layers.multifrontal.condense import Condensation, find_condensation
+from jaxopt_layers.multifrontal.condense import Condensation, Rounds, find_condensation, in_rounds
 from jaxopt_layers.multifrontal.fronts import Fronts, operations
 from jaxopt_layers.multifrontal.ordering import adjacency, dissection_order
 from jaxopt_layers.multifrontal.root import Root, make_root
@@ -48,17 +48,21 @@ class PhasePlan:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """`condensations` come first, one after the other, then the `phases` of the fronts, last the `root`.
+    """`rounds` come first, one after the other, then the `phases` of the fronts, last the `root`.
 
     `position`: of each node that is left, its place among the padded pivots, the root's being the last.
     Equal by identity.
     """
 
     size: int
-    condensations: tuple[Condensation, ...]
+    rounds: tuple[Rounds, ...]
     phases: tuple[PhasePlan, ...]
     root: Root
     position: np.ndarray
+
+    @property
+    def condensations(self) -> tuple[Condensation, ...]:
+        return tuple(step for rounds in self.rounds for step in rounds.steps)
 
     @cached_property
     def operations(self) -> float:
@@ -116,7 +120,7 @@ def make_plan(
     fronts = Fronts(pivots, tree.fronts.below, tree.fronts.parent)
     top = _positive_first(order[len(order) - tree.rooted :], signs)
     phases, root, position = _index(rows, columns, signs, fronts, tree.phases, top)
-    return Plan(size, tuple(condensations), phases, root, position)
+    return Plan(size, in_rounds(condensations), phases, root, position)
 
 
 def _positive_first(nodes: np.ndarray, signs: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from jax import Array
 from jaxopt_layers.cholesky import inverse_factor
 from jaxopt_layers.matrix import matmul
 from jaxopt_layers.multifrontal.pivots import TOGETHER, signed_inverse_factor
-from jaxopt_layers.pattern import Segments
+from jaxopt_layers.pattern import Segments, rows_at
 
 # Up to so many rows the root is factored like a front.
 _BY_ROWS = 128
@@ -105,18 +105,20 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 
 def factor_root(root: Root, diagonal: Array, entries: Array, updates: list[Array]) -> Array:
     """R, from the padded diagonal and entries and what every phase's fronts left."""
-    matrix = entries[root.entries] + jnp.diag(diagonal[root.nodes])
+    matrix = rows_at(entries, root.entries) + jnp.diag(rows_at(diagonal, root.nodes))
     if len(root.pairs):
         flat = _flat(root, updates)
         source = root.pairs
-        sums = root.summed.reduce(lambda index: flat[source[index]], jnp.sum, matrix.dtype)
-        matrix = matrix + sums[root.triangle]
+        sums = root.summed.reduce(lambda index: rows_at(flat, source[index]), jnp.sum, matrix.dtype)
+        matrix = matrix + rows_at(sums, root.triangle)
     return _inverse_factor(matrix, root.positive)
 
 
 def _flat(root: Root, updates: list[Array]) -> Array:
     pairs = zip(updates, root.children, strict=True)
-    return jnp.concatenate([made[numbers].ravel() for made, numbers in pairs if len(numbers)])
+    return jnp.concatenate(
+        [rows_at(made, numbers).ravel() for made, numbers in pairs if len(numbers)]
+    )
 
 
 def _inverse_factor(matrix: Array, positive: int) -> Array:
@@ -124,13 +126,13 @@ def _inverse_factor(matrix: Array, positive: int) -> Array:
     if size <= _BY_ROWS:
         return _by_rows(matrix, positive)
     if positive == size:
-        return inverse_factor(matrix, unroll=False)
+        return inverse_factor(matrix, repeated=False)
     if not positive:
-        return inverse_factor(-matrix, unroll=False)
-    first = inverse_factor(matrix[:positive, :positive], unroll=False)
+        return inverse_factor(-matrix, repeated=False)
+    first = inverse_factor(matrix[:positive, :positive], repeated=False)
     coupling = matmul(first, matrix[:positive, positive:])
     rest = matmul(coupling.T, coupling) - matrix[positive:, positive:]
-    second = inverse_factor(rest, unroll=False)
+    second = inverse_factor(rest, repeated=False)
     corner = -matmul(second, matmul(coupling.T, first))
     above = jnp.zeros((positive, size - positive), matrix.dtype)
     return jnp.block([[first, above], [corner, second]])
@@ -149,7 +151,7 @@ def _by_rows(matrix: Array, positive: int) -> Array:
 
 def solve_root(root: Root, inverse: Array, right: Array, updates: list[Array]) -> Array:
     """The solution (k rows, right-hand sides), from theirs (nodes, ...) and what the fronts left."""
-    total = right[root.nodes].T
+    total = rows_at(right, root.nodes).T
     if len(root.rows):
         # Of the updates (fronts, right-hand sides, h) each right-hand side's, flat.
         parts = [made.swapaxes(0, 1) for made in updates]
@@ -160,4 +162,4 @@ def solve_root(root: Root, inverse: Array, right: Array, updates: list[Array]) -
 
 def _sum_rows(root: Root, updates: list[Array]) -> Array:
     flat, source = _flat(root, updates), root.rows
-    return root.summed_rows.reduce(lambda index: flat[source[index]], jnp.sum, flat.dtype)
+    return root.summed_rows.reduce(lambda index: rows_at(flat, source[index]), jnp.sum, flat.dtype)

@@ -9,24 +9,23 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxopt_layers.matrix import constant_like, matmul
-from jaxopt_layers.multifrontal.condense import expand, reduce_right
 from jaxopt_layers.multifrontal.factor import Factor, PhaseFactor
 from jaxopt_layers.multifrontal.plan import PhasePlan, Plan
 from jaxopt_layers.multifrontal.root import solve_root
 from jaxopt_layers.multifrontal.updates import Updates
+from jaxopt_layers.pattern import rows_at
 
 
 def solve(plan: Plan, factor: Factor, right: Array) -> Array:
     """The solutions for a stack of right-hand sides (k, size)."""
-    right, rights = right.T, []
-    for condensation, done in zip(plan.condensations, factor.condensed, strict=True):
-        rights.append(right)
-        right = reduce_right(condensation, done, right)
+    right, before = right.T, []
+    for rounds, done in zip(plan.rounds, factor.condensed, strict=True):
+        rights, right = rounds.reduce(done, right)
+        before.append(rights)
     solution = _solve_fronts(plan, factor, right)
-    for condensation, done, right in zip(
-        plan.condensations[::-1], factor.condensed[::-1], rights[::-1], strict=True
-    ):
-        solution = expand(condensation, done, right, solution)
+    groups = zip(plan.rounds, factor.condensed, before, strict=True)
+    for rounds, done, rights in reversed(list(groups)):
+        solution = rounds.expand(done, rights, solution)
     return solution.T
 
 
@@ -51,7 +50,7 @@ def _solve_fronts(plan: Plan, factor: Factor, right: Array) -> Array:
     ):
         end -= phase.count * phase.width
         solution = _down(phase, numbers, found, solution, end)
-    return solution[plan.position]
+    return rows_at(solution, plan.position)
 
 
 def _up(
