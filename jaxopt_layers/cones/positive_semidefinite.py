@@ -6,8 +6,8 @@ D^-1/2 U'M', and
 
     R'Z R = R^-1 S R^-T = D,      W v = svec(R' V R),      H v = W'W v = svec(T V T),   T = R R'.
 
-The linear algebra sees H in the coordinates R'V R, in which it is the identity: those of its eigenvectors
-would take another decomposition.
+The eigenvalues of H are the products t_i t_j of those of T, its eigenvectors the rotated coordinate
+matrices B e_i e_j' B' of T = B diag(t) B'.
 
 Projection. V = S - Z with S Z = 0 splits V into its positive and its negative part; S Z = mu I smooths
 them. Either way S is a function of the eigenvalues of V with S^2 - S V = mu I, and the derivative
@@ -29,7 +29,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from jaxopt_layers.cones.congruence import Congruence
 from jaxopt_layers.cones.nonnegative import Nonnegative, step_to_zero
 from jaxopt_layers.cones.vectorize import lower_triangle, pack, triangular, unpack
 from jaxopt_layers.lapack import cholesky, eigh, eigvalsh, svd
@@ -87,15 +86,18 @@ class PositiveSemidefinite:
         metric = matmul(scaling.root, scaling.root.T)
         return self._congruence(metric, v)
 
-    def spectrum(self, scaling: NesterovTodd) -> tuple[Array, Congruence]:
-        ones = jnp.ones(self.size, scaling.scaled.dtype)
-        return ones, Congruence(scaling.inverse_root.T, scaling.root.T)
+    def spectrum(self, scaling: NesterovTodd) -> tuple[Array, Array]:
+        """From singular values of R: those of T would lose the small ones, half of the digits."""
+        basis, roots, _ = _singular(scaling.root)
+        rows, columns = lower_triangle(self.side)
+        values = jnp.square(roots[rows] * roots[columns])
+        return jnp.maximum(values, jnp.finfo(values.dtype).tiny), basis
 
-    def rotate(self, rotation: Congruence, v: Array) -> Array:
-        return self._congruence(rotation.matrix.T, v)
+    def rotate(self, rotation: Array, v: Array) -> Array:
+        return self._congruence(rotation.T, v)
 
-    def unrotate(self, rotation: Congruence, v: Array) -> Array:
-        return self._congruence(rotation.matrix, v)
+    def unrotate(self, rotation: Array, v: Array) -> Array:
+        return self._congruence(rotation, v)
 
     def affine_shift(self, scaling: NesterovTodd, s: Array) -> Array:
         return s
@@ -125,7 +127,7 @@ class PositiveSemidefinite:
             values = eigvalsh(relative)  # of the lower triangle, as below
             smallest = jnp.stack([values[0], -1 - values[-1]])
         else:
-            bases = root * jnp.stack([scaling.inverse_root, scaling.root.T])
+            bases = root[None] * jnp.stack([scaling.inverse_root, scaling.root.T])
             relative = _congruent(bases, unpack(jnp.stack([ds, dz]), self.side))
             smallest = jax.vmap(eigvalsh)(relative)[:, 0]
         return jnp.min(step_to_zero(jnp.ones_like(smallest), smallest))
@@ -133,7 +135,7 @@ class PositiveSemidefinite:
     def project(self, v: Array) -> Array:
         return self._split(v, None)[0]
 
-    def project_spectrum(self, v: Array) -> tuple[Array, Congruence]:
+    def project_spectrum(self, v: Array) -> tuple[Array, Array]:
         """At a kink, a pair of zero eigenvalues, the derivative is taken to be half the identity."""
         return self._differences(v, None)
 
@@ -144,7 +146,7 @@ class PositiveSemidefinite:
     def central_pair(self, v: Array, mu: Array) -> tuple[Array, Array]:
         return self._split(v, mu)
 
-    def central_spectrum(self, v: Array, mu: Array) -> tuple[Array, Congruence]:
+    def central_spectrum(self, v: Array, mu: Array) -> tuple[Array, Array]:
         return self._differences(v, mu)
 
     def central_product(self, v: Array, mu: Array, u: Array) -> Array:
@@ -153,13 +155,13 @@ class PositiveSemidefinite:
     def _congruence(self, matrix: Array, v: Array) -> Array:
         return pack(_congruent(matrix, unpack(v, self.side)))
 
-    def _differences(self, v: Array, mu: Array | None) -> tuple[Array, Congruence]:
+    def _differences(self, v: Array, mu: Array | None) -> tuple[Array, Array]:
         """The eigenvalues of the solution map of (1), and the eigenbasis of v."""
         values, basis = _eigen(unpack(v, self.side))
         positive, _ = _split_values(values, mu)
         inverse, kink = _inverse_sums(values, mu)
         differences = (positive[:, None] + positive[None, :]) * inverse + kink
-        return differences[lower_triangle(self.side)], Congruence(basis, basis.T)
+        return differences[lower_triangle(self.side)], basis
 
     def _split(self, v: Array, mu: Array | None) -> tuple[Array, Array]:
         """S and Z, differentiable in v and mu."""

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_layers.cones.cone import Cone
-from jaxopt_layers.cones.congruence import Congruence
 
 
 @jax.tree_util.register_dataclass
@@ -32,12 +31,6 @@ class Rotation:
     def out(self, v: Array) -> Array:
         """U v."""
         return self._map("unrotate", v)
-
-    @property
-    def dual(self) -> Rotation:
-        """The inverse transpose of U, which differs where a cone's coordinates are not orthogonal."""
-        parts = [part.dual if isinstance(part, Congruence) else part for part in self.parts]
-        return Rotation(self.cones, parts)
 
     def _map(self, name: str, v: Array) -> Array:
         if self.is_identity:

@@ -208,13 +208,13 @@ class SparseForm:
         if scale is not None:
             second = second * scale[None, :]
         if rows.rotation is not None:
-            second = rows.rotation.dual.out(second)
+            second = rows.rotation.out(second)
         none = jnp.zeros((right.shape[0], plan.factorization.size - n - m), right.dtype)
         joined = jnp.concatenate([first, second, none], axis=1)
         found = multifrontal.solve(plan.factorization, factor.numbers, joined)
         dx, dz = found[:, :n], found[:, n : n + m]
         if rows.rotation is not None:
-            dz = rows.rotation.dual.into(dz)
+            dz = rows.rotation.into(dz)
         if scale is not None:
             dz = dz * scale[None, :]
         bounds = bound_multipliers(rows, factor.weights, dx, rz)
@@ -236,7 +236,7 @@ class SparseForm:
             return values, [], []
         diagonal, entries, extra = [], [], []
         start = 0
-        for block, part in zip(self.plan.cone.cones, rotation.dual.parts, strict=True):
+        for block, part in zip(self.plan.cone.cones, rotation.parts, strict=True):
             if start >= m:
                 break
             own = values[start : start + block.size]

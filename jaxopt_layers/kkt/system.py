@@ -54,7 +54,7 @@ class System:
     def hessian_product(self, dz: Array) -> Array:
         """H dz in the user's coordinates, for dz in the system's."""
         product = self.hessian * dz
-        return product if self.rotation is None else self.rotation.dual.out(product)
+        return product if self.rotation is None else self.rotation.out(product)
 
     def product(self, u: Array) -> Array:
         """The matrix times a stack of vectors."""
