@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxopt_layers as jl
-from jaxopt_layers import Status
+from jaxopt_layers import Status, engine
 from tests.helpers.compilations import compilations
 from tests.helpers.problems import random_qp, stack
 
@@ -98,6 +98,23 @@ def test_a_training_loop_compiles_one_program():
         for _ in range(5):
             point = update(point, upper)
     assert not compiled
+
+
+def test_a_batched_gradient_traces_the_solver_twice_at_most(monkeypatch):
+    """Once for one problem and once for the members of a chunk, whether differentiated or not."""
+    traced = []
+
+    def counted(*arguments):
+        traced.append(arguments)
+        return solve_engine(*arguments)
+
+    solve_engine = engine.solve
+    monkeypatch.setattr(engine, "solve", counted)
+    gradient = jax.jit(jax.grad(lambda *data: jax.vmap(loss)(*data).sum()))
+    jax.clear_caches()  # of what other tests traced
+    gradient.trace(*batch(0, 5))
+    jax.clear_caches()  # of what holds on to `counted`
+    assert 1 <= len(traced) <= 2
 
 
 def test_compile_time_of_vmapped_value_and_grad(record_property):

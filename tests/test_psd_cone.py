@@ -286,6 +286,18 @@ def test_no_step_leaves_the_cone_along_its_own_elements(side, rng):
     assert run.max_step(s, z, 0 * s, 0 * z) == jnp.inf
 
 
+@every_side
+def test_the_affine_step_is_told_from_one_of_its_matrices(side, rng):
+    """``H dz + ds = -s``, whichever of s and z reaches the boundary first."""
+    cone, run = compiled(side)
+    s, z = interior_pair(side, rng)
+    scaling = run.scaling(s, z, None)
+    for dz in vectors(6, side, rng):
+        ds = -s - run.hessian_product(scaling, dz)
+        step = cone.max_step(scaling, s, z, ds, dz, affine=True)
+        np.testing.assert_allclose(step, cone.max_step(scaling, s, z, ds, dz), rtol=1e-9)
+
+
 def test_no_step_can_be_taken_from_the_boundary_outwards(rng):
     _, run = compiled(4)
     s, z = svec(np.diag([1.0, 2, 3, 0])), with_eigenvalues([1.0, 2, 3, 4], rng)
