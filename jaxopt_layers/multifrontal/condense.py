@@ -21,7 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_layers.multifrontal.coupling import Coupling, entry_keys, make_coupling, pairs_of
+from jaxopt_layers.multifrontal.coupling import (
+    Coupling,
+    after_zero,
+    entry_keys,
+    make_coupling,
+    pairs_of,
+)
 from jaxopt_layers.multifrontal.members import members_last
 from jaxopt_layers.pattern import rows_at
 
@@ -170,8 +176,7 @@ class Rounds:
         for step in self.steps:
             inverse, cross = 1 / rows_at(diagonal, step.gone), rows_at(entries, step.cross)
             squares, filled = step.coupling.fill(inverse, cross)
-            none = jnp.zeros_like(entries, shape=(1, *entries.shape[1:]))
-            before = rows_at(jnp.concatenate([none, entries]), step.stayed)
+            before = rows_at(after_zero(entries), step.stayed)
             diagonal, entries = rows_at(diagonal, step.kept) - squares, before - filled
             condensed.append(Condensed(inverse, cross))
         return condensed, diagonal, entries

@@ -106,7 +106,12 @@ class DenseCoupling:
         return matmul(self._matrix(cross).T, rows_at(solution, self.reached))
 
     def _matrix(self, cross: Array) -> Array:
-        return rows_at(jnp.concatenate([jnp.zeros(1, cross.dtype), cross]), self.matrix)
+        return rows_at(after_zero(cross), self.matrix)
+
+
+def after_zero(values: Array) -> Array:
+    """A zero, then the values: for places that are counted from one, 0 standing for none."""
+    return jnp.concatenate([jnp.zeros_like(values, shape=(1, *values.shape[1:])), values])
 
 
 def _behind(values: Array) -> Array:

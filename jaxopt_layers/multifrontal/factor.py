@@ -10,6 +10,7 @@ from jax import Array, lax
 
 from jaxopt_layers.matrix import matmul
 from jaxopt_layers.multifrontal.condense import Condensed
+from jaxopt_layers.multifrontal.coupling import after_zero
 from jaxopt_layers.multifrontal.pivots import signed_inverse_factor
 from jaxopt_layers.multifrontal.plan import PhasePlan, Plan
 from jaxopt_layers.multifrontal.root import factor_root
@@ -45,7 +46,7 @@ def factor(plan: Plan, diagonal: Array, entries: Array) -> Factor:
         done, diagonal, entries = rounds.condense(diagonal, entries)
         condensed.append(done)
     padded_diagonal = jnp.concatenate([diagonal, jnp.ones(1, dtype)])
-    padded_entries = jnp.concatenate([jnp.zeros(1, dtype), entries])
+    padded_entries = after_zero(entries)
     anchor = diagonal[0] + jnp.sum(entries[:1])
     updates: list[Array] = []
     factors = []

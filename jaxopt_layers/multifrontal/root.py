@@ -122,6 +122,8 @@ def _flat(root: Root, updates: list[Array]) -> Array:
 
 
 def _inverse_factor(matrix: Array, positive: int) -> Array:
+    # Large ones are asked for as if not repeated, though they are: next to everything else in a sparse
+    # program they cost little to run, and the recursion would be a quarter of what is compiled.
     size = matrix.shape[0]
     if size <= _BY_ROWS:
         return _by_rows(matrix, positive)
