@@ -24,6 +24,7 @@ from sparse_batch import Array, Batch, ConeForm
 # Which step is best depends on the program's curvature, which tolerance on how Clarabel ends.
 STEPS = (3e-4, 1e-4, 3e-5, 1e-5)
 TOLERANCES = (1e-11, 1e-13)
+ACTIVE_SET_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -127,32 +128,42 @@ class Reference:
 
 
 def _active_set(member: Single, cotangent: Array) -> tuple[Array, dict[str, Array]]:
-    """x and the gradients of cotangent'x, the rows with multipliers held as equalities."""
+    """x and the gradients of cotangent'x, the rows with multipliers held as equalities.
+
+    On long programs Clarabel leaves rows whose multiplier and slack are both small on the wrong side: the
+    primal-dual active set method (Hintermueller, Ito & Kunisch 2002) goes on from its rows.
+    """
     solution = solve(member, TOLERANCES[0])
-    y, s, n = np.asarray(solution.z), np.asarray(solution.s), len(member.c)
-    active = y > s
-    active[: member.cones.zero] = True
-    rows = member.A[active]
-    system = sparse.bmat([[sparse.diags(member.P), rows.T], [rows, None]], format="csc")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a diagonal without entries is made
-        factor = splu(system)
-    right = np.concatenate([-member.c, member.b[active]])
-    point = _refined(factor, system, right)
-    x = point[:n]
-    y = np.zeros(len(y))
-    y[active] = point[n:]
-    step = _refined(factor, system, np.concatenate([-cotangent, np.zeros(len(point) - n)]))
-    dx, dy = step[:n], np.zeros(len(y))
-    dy[active] = step[n:]
+    equality = np.arange(len(member.b)) < member.cones.zero
+    active = equality | (np.asarray(solution.z) > np.asarray(solution.s))
+    for _ in range(ACTIVE_SET_STEPS):
+        rows = member.A[active]
+        system = sparse.bmat([[sparse.diags(member.P), rows.T], [rows, None]], format="csc")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a diagonal without entries is made
+            factor = splu(system)
+        x, y = _held(factor, system, active, -member.c, member.b)
+        slack = np.where(active, 0.0, member.b - member.A @ x)
+        wanted = equality | (y > slack)
+        if np.array_equal(wanted, active):
+            break
+        active = wanted
+    else:
+        raise RuntimeError("the reference found no consistent set of active rows")
+    dx, dy = _held(factor, system, active, -cotangent, np.zeros(len(y)))
     places = member.A.tocoo()
     dA = dy[places.row] * x[places.col] + y[places.row] * dx[places.col]
     return x, {"A": dA, "b": -dy, "c": dx, "P": np.where(member.P != 0, dx * x, 0.0)}
 
 
-def _refined(factor: Any, system: Any, right: Array) -> Array:
-    solution = factor.solve(right)
-    return solution + factor.solve(right - system @ solution)
+def _held(factor: Any, system: Any, active: Array, top: Array, rows: Array) -> tuple[Array, Array]:
+    """The solution's primal part, and its dual part with zeros at the rows that are not held."""
+    right = np.concatenate([top, rows[active]])
+    point = factor.solve(right)
+    point = point + factor.solve(right - system @ point)
+    y = np.zeros(len(rows))
+    y[active] = point[len(top) :]
+    return point[: len(top)], y
 
 
 def random_direction(member: Single, rng: np.random.Generator) -> dict[str, Array]:

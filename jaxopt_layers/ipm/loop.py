@@ -37,9 +37,11 @@ _SHORT_STEP = 0.2
 _MORE_REGULARIZATION = 100
 _MOST_REGULARIZATION = 1e-2
 # A solved problem takes another step while it is not this much better than asked and the last step
-# made it this much better.
-_POLISHED = 1e-4
-_WORTHWHILE_GAIN = 0.5
+# made it this much better. Or while the smaller one of an inequality's slack and multiplier is more than
+# this part of the larger one, and the last step took mu to less than this part; it takes about a quarter
+# where both are zero in the end, which no number of steps can tell apart.
+_POLISHED, _WORTHWHILE_GAIN = 1e-4, 0.5
+_SEPARATED, _SEPARATING_GAIN = 1e-7, 0.2
 
 _Tree = TypeVar("_Tree")
 
@@ -104,6 +106,7 @@ def interior_point(
     def advance(carry: tuple[Array, Progress]) -> tuple[Array, Progress]:
         state = State(unravel(carry[0]), carry[1])
         starting = cold & (state.progress.iterations == 0) & cone.symmetric
+        polishing = Measure(*state.floats.current.measured).worst <= limits.tolerance
         step = predictor_corrector_step(
             state.floats.focus.program(program),
             cone,
@@ -111,9 +114,10 @@ def interior_point(
             state.floats.current.iterate,
             state.floats.residuals,
             regularization=state.floats.regularization,
-            refinement=jnp.where(state.progress.refine, settings.refinement_steps, 0),
+            refinement=jnp.where(state.progress.refine | polishing, settings.refinement_steps, 0),
             starting=starting,
             cautious=state.progress.cautious,
+            polishing=polishing,
         )
         state = _judge(program, cone, scaling, limits, state, step, starting)
         return ravel_pytree(state.floats)[0], state.progress
@@ -151,7 +155,10 @@ def _judge(
     # it is not, and Newton's method on the residual map follows.
     solved = measured.worst <= limits.tolerance
     gained = measured.worst <= _WORTHWHILE_GAIN * Measure(*floats.current.measured).worst
-    polish = gained & (measured.worst > _POLISHED * limits.tolerance) & cone.is_orthant
+    polish = jnp.zeros((), bool)
+    if cone.is_orthant:
+        polish = gained & (measured.worst > _POLISHED * limits.tolerance)
+        polish = polish | _is_separating(program, cone, floats.current.iterate, step.iterate)
     done = jnp.where(finite & solved, ~polish, best_before <= limits.tolerance)
     # A breakdown is met by staying where we are and regularizing more, a few times.
     regularization = jnp.where(finite, 1, _MORE_REGULARIZATION) * floats.regularization
@@ -185,6 +192,14 @@ def _judge(
             cautious=cautious,
         ),
     )
+
+
+def _is_separating(program: Program, cone: Product, before: Iterate, reached: Iterate) -> Array:
+    """Whether some row is not yet clearly active or inactive, on which derivatives depend, and steps help."""
+    _, z = program.split(reached.u)
+    smaller, larger = jnp.minimum(reached.s, z), jnp.maximum(reached.s, z)
+    unclear = (smaller > _SEPARATED * larger) & cone.has_slack
+    return jnp.any(unclear) & (reached.mu(cone) < _SEPARATING_GAIN * before.mu(cone))
 
 
 def _inaccurate(before: Residuals, step: Step, reached: Residuals, tolerable: float) -> Array:

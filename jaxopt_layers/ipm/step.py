@@ -67,12 +67,14 @@ def predictor_corrector_step(
     refinement: Array,
     starting: Array,
     cautious: Array,
+    polishing: Array,
 ) -> Step:
     """One step (Mehrotra 1992), or, where `starting`, the least-squares starting point.
 
     Both need the same factorization and the same right-hand side (-q, b), so the start is made by the
     first pass of the loop instead of a second copy of the factorization in the compiled program.
-    `cautious`: the last step was short, and another like it would be, too.
+    `cautious`: the last step was short, and another like it would be, too. `polishing`: the iterate is a
+    solution, where the affine direction, which isn't refined, no longer tells how much centring is needed.
     """
     mu = iterate.mu(cone)
     _, z = program.split(iterate.u)
@@ -97,6 +99,7 @@ def predictor_corrector_step(
         sigma = jnp.where(affine_length < _FAR, jnp.maximum(sigma, _LEAST_CENTRING), sigma)
     else:
         sigma = jnp.where(cautious, jnp.maximum(sigma, _CENTRING), sigma)
+    sigma = jnp.where(polishing, 0, sigma)
 
     target, reduction = sigma * mu, 1 - sigma
     _, affine_z = program.split(affine.u)
