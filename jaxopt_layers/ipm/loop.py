@@ -15,7 +15,7 @@ from jaxopt_layers.ipm.carry import Floats, Point, Progress, State
 from jaxopt_layers.ipm.focus import Focus
 from jaxopt_layers.ipm.outcome import Outcome
 from jaxopt_layers.ipm.start import WarmStart, unit_point, warm_point
-from jaxopt_layers.ipm.state import RUNNING, Residuals, evaluate
+from jaxopt_layers.ipm.state import RUNNING, Iterate, Residuals, evaluate
 from jaxopt_layers.ipm.step import Step, predictor_corrector_step
 from jaxopt_layers.ipm.terminate import Measure, certificate, measure, vanished
 from jaxopt_layers.kkt import Form
