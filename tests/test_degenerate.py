@@ -48,6 +48,24 @@ def test_redundant_equality(solver, rng):
 
 
 @each_solver
+def test_small_multipliers_and_slacks_count_in_full(solver):
+    """minimize (x - a)^2 / 2 s.t. x <= 0: x moves with a where a < 0 and not at all where a > 0.
+
+    An interior point in between, where slack and multiplier are alike, would give any share of it.
+    """
+    sizes = 10.0 ** -np.arange(3, 7)
+    ends = np.concatenate([sizes, -sizes])
+
+    def optimum(end):
+        return jl.solve_qp(
+            jnp.eye(1), -end[None], None, None, jnp.eye(1), jnp.zeros(1), settings=SOLVERS[solver]
+        ).x[0]
+
+    slopes = jax.jit(jax.vmap(jax.grad(optimum)))(ends)
+    np.testing.assert_allclose(slopes, ends < 0, rtol=0, atol=1e-7)
+
+
+@each_solver
 def test_repeated_row_shares_its_gradient(solver, rng):
     """The minimum-norm solution splits the gradient of two equal rows equally."""
     data = dict(CASES["redundant"].data)

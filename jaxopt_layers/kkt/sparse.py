@@ -87,7 +87,7 @@ def _plan(quadratic: Pattern | None, matrix: Pattern, cone: Product, bounded: bo
     columns.append(matrix.columns)
     start, extra = n, n + m
     signs = [np.ones(n), -np.ones(m)]
-    orthant = np.zeros(m, int)
+    safe_rows = np.zeros(m, int)
     for block in cone.cones:
         if start >= n + m:
             break  # the rest are bounds
@@ -100,18 +100,18 @@ def _plan(quadratic: Pattern | None, matrix: Pattern, cone: Product, bounded: bo
             columns += [places, places]
             signs += [np.ones(count), -np.ones(count)]
             extra += 2 * count
-        elif isinstance(block, Nonnegative):
-            orthant[start - n : start - n + block.size] = 1
-        elif isinstance(block, Stack):
-            first, second = _pairs(block)
-            rows.append(start + first)
-            columns.append(start + second)
+        elif isinstance(block, Nonnegative | Stack):
+            safe_rows[start - n : start - n + block.size] = 1
+            if isinstance(block, Stack):
+                first, second = _pairs(block)
+                rows.append(start + first)
+                columns.append(start + second)
         start += block.size
-    # A row of the orthant is a good pivot; a variable is one if it has curvature or bounds, which may be
-    # zero and absent.
+    # A row whose block of H is held as it is makes a good pivot, H being definite; a variable is one if it
+    # has curvature or bounds, which may be zero and absent.
     curved = np.full(n, int(bounded))
     curved[none if quadratic is None else quadratic.rows[diagonal]] = 1
-    safe = [curved, 2 * orthant, np.zeros(extra - n - m, int)]
+    safe = [curved, 2 * safe_rows, np.zeros(extra - n - m, int)]
     return SparsePlan(
         cone=cone,
         variables=n,
