@@ -71,12 +71,13 @@ class Settings:
 
     - `tolerance`: the largest primal residual, dual residual and duality gap of a solved problem,
       each in the user's units and relative to one plus the largest of what it compares.
-      None: 1e-9 in float64, 1e-5 in float32.
+      None: 1e-9 in float64, 1e-5 in float32. What is finer than the dtype can show counts as 64 units
+      of its rounding: 1.4e-14, 7.6e-6.
     - `infeasibility_tolerance`: the largest violation of a certificate of infeasibility, relative
       to its objective. None: 1e-8 in float64, 1e-5 in float32.
     - `max_iterations`: the largest number of factorizations.
     - `regularization`: what is added to the diagonal of the scaled KKT system before it is factored
-      (refinement takes it out again). None: 1e-8 in float64, 1e-5 in float32.
+      (refinement takes it out again). None: the root of the rounding, 1e-8 in float64, 3e-4 in float32.
     - `refinement_steps`: the most refinement steps a linear solve may take; they are taken only
       when the residuals of the last step show that they are needed.
     - `factorization`: ``"auto"``: by the pattern where the matrices are given as [`SparseMatrix`][] and
@@ -120,6 +121,10 @@ class Settings:
         _check_choice("Settings", "failed_gradient", self.failed_gradient, get_args(FailedGradient))
 
 
+# The finest tolerance, in units of rounding.
+_ROUNDINGS = 64
+
+
 @dataclass(frozen=True)
 class Tolerances:
     """The numbers that `Settings` leaves to the dtype, filled in."""
@@ -132,13 +137,16 @@ class Tolerances:
 
 def tolerances(settings: Settings, dtype: DTypeLike) -> Tolerances:
     """Fill in what `settings` leaves open by the precision of `dtype`."""
-    double = jnp.finfo(dtype).bits >= 64
-    tolerance = settings.tolerance or (1e-9 if double else 1e-5)
+    limits = jnp.finfo(dtype)
+    double = limits.bits >= 64
+    tolerance = max(
+        settings.tolerance or (1e-9 if double else 1e-5), _ROUNDINGS * float(limits.eps)
+    )
     return Tolerances(
         tolerance=tolerance,
         reduced_tolerance=max(tolerance, min(1e3 * tolerance, 1e-5 if double else 1e-3)),
         infeasibility=settings.infeasibility_tolerance or (1e-8 if double else 1e-5),
-        regularization=settings.regularization or (1e-8 if double else 1e-5),
+        regularization=settings.regularization or (1e-8 if double else 3e-4),
     )
 
 

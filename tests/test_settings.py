@@ -83,7 +83,13 @@ def test_tolerances_follow_the_dtype():
         assert limits.regularization > 0
 
 
-@pytest.mark.parametrize("tolerance", [1e-12, 1e-6, 1e-2])
+def test_no_tolerance_is_finer_than_rounding():
+    for dtype in (jnp.float32, jnp.float64):
+        finest = tolerances(jl.Settings(tolerance=1e-30), dtype).tolerance
+        assert finest == 64 * jnp.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("tolerance", [1e-5, 1e-2])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_given_values_win_over_the_defaults(tolerance, dtype):
     settings = jl.Settings(
