@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
 
+# Up to this side QR iteration finds singular values faster; at 30 it is slower.
 _SMALL = 16
 
 

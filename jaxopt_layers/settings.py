@@ -15,6 +15,9 @@ Mode = Literal["reverse", "forward"]
 FailedGradient = Literal["zero", "nan"]
 Factorization = Literal["auto", "dense", "sparse"]
 
+# The finest tolerance, in units of rounding.
+_ROUNDINGS = 64
+
 
 @dataclass(frozen=True)
 class Derivative:
@@ -119,10 +122,6 @@ class Settings:
             )
         _check_choice("Settings", "factorization", self.factorization, get_args(Factorization))
         _check_choice("Settings", "failed_gradient", self.failed_gradient, get_args(FailedGradient))
-
-
-# The finest tolerance, in units of rounding.
-_ROUNDINGS = 64
 
 
 @dataclass(frozen=True)

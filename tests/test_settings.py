@@ -89,12 +89,13 @@ def test_no_tolerance_is_finer_than_rounding():
         assert finest == 64 * jnp.finfo(dtype).eps
 
 
-@pytest.mark.parametrize("tolerance", [1e-5, 1e-2])
+@pytest.mark.parametrize("tolerance", [1e-12, 1e-6, 1e-2])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_given_values_win_over_the_defaults(tolerance, dtype):
     settings = jl.Settings(
         tolerance=tolerance, infeasibility_tolerance=tolerance, regularization=tolerance
     )
     limits = tolerances(settings, dtype)
-    assert limits.tolerance == limits.infeasibility == limits.regularization == tolerance
+    assert limits.infeasibility == limits.regularization == tolerance
+    assert limits.tolerance == max(tolerance, 64 * jnp.finfo(dtype).eps)
     assert limits.reduced_tolerance >= tolerance
