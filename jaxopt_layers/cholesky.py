@@ -1,4 +1,4 @@
-"""The inverse of the Cholesky factor, by block recursion on matrix products.
+"""The inverse of the Cholesky factor, on CPUs by block recursion on matrix products.
 
 A triangular solve is the slow step of a batched solver on CPUs, and two independent batched ones in
 one compiled program can lock up the thread pool of jaxlib; with the inverse factor every later solve
@@ -10,6 +10,9 @@ L21 comes from block substitution with the inverses of small diagonal blocks onl
 whole of R11 would lose the backward stability of Cholesky's method, and with it the last digits of an
 interior-point method, whose matrices are ill-conditioned in the end. All of these products read their
 matrices by rows; those of an upper factor don't, and take twice as long on CPUs.
+
+An accelerator has batched factorizations of its own, and each of the recursion's many small kernels would
+cost it a launch: there the library's are used.
 """
 
 from __future__ import annotations
@@ -36,10 +39,19 @@ def inverse_factor(matrix: Array, repeated: bool = True) -> Array:
 
     One that is not `repeated`, but done once for a solve, had better compile fast.
     """
+    if jax.default_backend() != "cpu":
+        return _by_library(matrix)
     size = matrix.shape[0]
     if size > _RECURSION_LIMIT or (size > _LEAF and not repeated):
         return _invert_lower(cholesky(matrix))
     return _recurse(matrix, _LEAF if size <= _SMALL_LIMIT else _LARGE_LEAF)[1]
+
+
+def _by_library(matrix: Array) -> Array:
+    """By a Cholesky factorization and a triangular solve."""
+    factor = lax.linalg.cholesky(matrix, symmetrize_input=False)
+    identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
+    return lax.linalg.triangular_solve(factor, identity, left_side=True, lower=True)
 
 
 # A factor L in blocks: the inverse of a small one, or (L11, L21, L22).

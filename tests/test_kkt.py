@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_layers.cholesky import inverse_factor
+from jaxopt_layers.cholesky import _by_library, inverse_factor
 from jaxopt_layers.cones import orthant_product
 from jaxopt_layers.implicit.data import Data, Layout, Marks
 from jaxopt_layers.kkt import System, choose_form, refined_solve, robust_factor
@@ -44,6 +44,13 @@ class TestInverseFactor:
     def test_not_repeated(self, size, rng):
         matrix = positive_definite(rng, size)
         check_factor(matrix, factor_of(matrix, False), 1e-11)
+
+    @pytest.mark.parametrize("size", [1, 13, 40])
+    def test_on_accelerators(self, size, rng):
+        """The factorization that other devices than CPUs use; it is the same on all of them."""
+        matrix = positive_definite(rng, size)
+        check_factor(matrix, jax.jit(_by_library)(matrix), 1e-11)
+        assert np.any(np.isnan(_by_library(matrix - 2 * np.eye(size))))
 
     @pytest.mark.slow
     @pytest.mark.parametrize("size", [*range(1, 41), 100, 300])
