@@ -86,6 +86,6 @@ def solve_cone(
 @partial(jax.jit, static_argnums=2)
 def _solve(arguments: ConeProgram, start: WarmStart | None, settings: Settings) -> ConeSolution:
     """Compiled as a whole, so that calls outside of `jax.jit` compile once for their shapes, too."""
-    data, marks = arguments.program(settings)
-    solution = implicit.solve(arguments.layout, settings, data, marks, start)
+    layout, data, marks = arguments.program(settings)
+    solution = implicit.solve(layout, settings, data, marks, start)
     return replace(solution, y=arguments.unsort(solution.y), s=arguments.unsort(solution.s))

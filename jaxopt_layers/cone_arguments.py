@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -74,14 +74,9 @@ class ConeProgram:
         arrays = {name: array.astype(dtype) for name, array in arrays.items()}
         return cls(arrays["A"], arrays["b"], arrays["c"], arrays.get("P"), cones)
 
-    @property
-    def layout(self) -> implicit.Layout:
-        """What is static, the rows being in the order in which equal cones are stacked."""
-        product = self.cones.product
-        return implicit.Layout(self.cones.zero, lower=False, upper=False, cone=product)
-
-    def program(self, settings: Settings) -> tuple[implicit.Data, implicit.Marks]:
-        """The engine's form. Entries that aren't finite are replaced, and `marks` says so."""
+    def program(self, settings: Settings) -> tuple[implicit.Layout, implicit.Data, implicit.Marks]:
+        """The engine's form: what is static, the rows in the order in which equal cones are stacked, and
+        the data, whose entries that aren't finite are replaced, as `marks` says."""
         valid = jnp.ones((), bool)
         for array in jax.tree.leaves((self.P, self.A, self.b, self.c)):
             valid &= jnp.all(jnp.isfinite(array))
@@ -92,8 +87,12 @@ class ConeProgram:
             matrix=self.sort(finite.A) if self.A.shape[0] else None,
             offset=self.sort(finite.b),
         )
-        data = self.layout.stored(data, settings)
-        return data, implicit.Marks(active=None, valid=valid.astype(self.c.dtype))
+        cones = self.cones
+        layout = implicit.Layout(cones.zero, lower=False, upper=False, cone=cones.product)
+        data = layout.stored(data, settings)
+        if not isinstance(data.matrix, SparseMatrix):  # a pattern keeps every cone to its own rows
+            layout = replace(layout, cone=cones.padded)
+        return layout, data, implicit.Marks(active=None, valid=valid.astype(self.c.dtype))
 
     def sort(self, rows: Any) -> Any:
         """Rows in the user's order, in the engine's."""

@@ -136,13 +136,11 @@ class _Linearized:
 
     def __init__(self, arguments: ConeProgram, settings: Settings, solution: ConeSolution):
         self.arguments, self.settings = arguments, settings
-        data, marks = arguments.program(settings)
+        layout, data, marks = arguments.program(settings)
         sorted_solution = replace(
             solution, y=arguments.sort(solution.y), s=arguments.sort(solution.s)
         )
-        self.equations = implicit.Equations.at(
-            arguments.layout, settings, data, marks, sorted_solution
-        )
+        self.equations = implicit.Equations.at(layout, settings, data, marks, sorted_solution)
 
     def forward(self, change: DataTangent) -> SolutionTangent:
         given = self.arguments
@@ -163,7 +161,7 @@ class _Linearized:
         return DataTangent(dA=pulled.A, db=pulled.b, dc=pulled.c, dP=pulled.P)
 
     def _data(self, arguments: ConeProgram) -> implicit.Data:
-        return arguments.program(self.settings)[0]
+        return arguments.program(self.settings)[1]
 
     def quality(self, cotangent: SolutionTangent) -> Array:
         return self.equations.quality(self._vectors(cotangent))

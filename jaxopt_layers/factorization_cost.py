@@ -87,8 +87,6 @@ def _program(
     if cones is not None:
         if A is None or G is not None:
             raise ValueError(f"{_OWNER}: with `cones`, give `A` (and `P`) and no `G`.")
-        program = ConeProgram.checked(_OWNER, A, b, q, cones, P)
-        return program.layout, program.program(settings)[0]
+        return ConeProgram.checked(_OWNER, A, b, q, cones, P).program(settings)[:2]
     limits = (0.0, 1.0) if bounds else (None, None)
-    layout, data, _ = QuadraticProgram.checked(P, q, A, b, G, h, *limits).program(settings)
-    return layout, data
+    return QuadraticProgram.checked(P, q, A, b, G, h, *limits).program(settings)[:2]

@@ -13,6 +13,7 @@ import numpy as np
 from jaxopt_layers.cones.cone import Cone
 from jaxopt_layers.cones.exponential import DualExponential, Exponential
 from jaxopt_layers.cones.nonnegative import Nonnegative
+from jaxopt_layers.cones.padded import PaddedSecondOrder, grouped
 from jaxopt_layers.cones.positive_semidefinite import PositiveSemidefinite
 from jaxopt_layers.cones.power import DualPower, Power
 from jaxopt_layers.cones.product import Product
@@ -95,6 +96,20 @@ class Cones:
         return Product(tuple(cones))
 
     @cached_property
+    def padded(self) -> Product:
+        """The same rows, second-order cones of different sizes mapped together: faster to compile."""
+        cones: list[Cone] = []
+        sizes: list[int] = []
+        for cone in self.product.cones:
+            if isinstance(cone, Stack) and isinstance(cone.cone, SecondOrder):
+                sizes += [cone.cone.size] * cone.count
+            else:
+                cones += _grouped_cones(sizes)
+                sizes = []
+                cones.append(cone)
+        return Product((*cones, *_grouped_cones(sizes)))
+
+    @cached_property
     def order(self) -> np.ndarray | None:
         """The user's row of each row of `product`; None where the two are the same."""
         keys, sizes = self._blocks
@@ -124,6 +139,15 @@ class Cones:
         return Stack(
             (SecondOrder if kind == "second_order" else PositiveSemidefinite)(key[1]), count
         )
+
+
+def _grouped_cones(sizes: list[int]) -> list[Cone]:
+    return [
+        PaddedSecondOrder(group)
+        if len(set(group)) > 1
+        else Stack(SecondOrder(group[0]), len(group))
+        for group in grouped(tuple(sizes))
+    ]
 
 
 def _several(name: str, value: Any) -> tuple[Any, ...]:
