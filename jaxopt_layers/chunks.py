@@ -24,6 +24,7 @@ _FEWEST_MEMBERS = 4
 
 def in_chunks(function: Callable[..., Any], member_bytes: int) -> Callable[..., Any]:
     """The same function; under `jax.vmap` on a CPU, one that takes a large batch in equal chunks."""
+    function = _in_one_context(function)
     if jax.default_backend() != "cpu":
         return function
     members = max(_FEWEST_MEMBERS, int(_CHUNK_BYTES / max(member_bytes, 1)))
@@ -58,6 +59,22 @@ def in_chunks(function: Callable[..., Any], member_bytes: int) -> Callable[..., 
         lambda arguments, cotangent: jax.vjp(function, *arguments)[1](cotangent),
     )
     return differentiable
+
+
+def _in_one_context(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, with the current mesh set.
+
+    `jax.vmap` sets it where nobody has (to an empty one), and a `jax.jit` is traced again for it: of a large
+    program that is seconds.
+    """
+    if not hasattr(jax.sharding, "use_abstract_mesh"):  # older releases of jax
+        return function
+
+    def called(*arguments: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(jax.sharding.get_abstract_mesh()):
+            return function(*arguments)
+
+    return called
 
 
 def filled_up(leaf: Any, padding: int) -> Any:

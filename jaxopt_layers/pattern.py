@@ -16,6 +16,8 @@ from jax import Array, lax
 
 # Sums of up to so many terms are written out.
 _WRITTEN_OUT = 4
+# A bucket costs a kernel, to compile and to launch: as much as so many terms of a sum.
+_BUCKET = 1000
 
 
 def rows_at(array: Array, places: np.ndarray) -> Array:
@@ -40,7 +42,8 @@ class Segments:
         order = np.argsort(numbers, kind="stable")
         lengths = np.bincount(numbers, minlength=count)
         starts = np.concatenate([[0], np.cumsum(lengths)])
-        sizes = np.where(lengths > 0, 2 ** np.ceil(np.log2(np.maximum(lengths, 1))), 0).astype(int)
+        tops = _longest_of_buckets(lengths)
+        sizes = tops[np.searchsorted(tops, lengths)]
         self._buckets: list[tuple[np.ndarray, np.ndarray | None]] = []
         place, filled = np.empty(count, np.int32), 0
         for size in np.unique(sizes):
@@ -88,6 +91,26 @@ class Segments:
         """What was found bucket by bucket, in the segments' order."""
         joined = jnp.concatenate(parts) if parts else empty
         return joined if self._in_order else rows_at(joined, self._place)
+
+
+def _longest_of_buckets(lengths: np.ndarray) -> np.ndarray:
+    """The length to which each bucket is padded, shortest first, so that buckets and padding cost least.
+
+    Segments without entries have a bucket of their own, which costs nothing.
+    """
+    values, counts = np.unique(lengths[lengths > 0], return_counts=True)
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    least, before = np.zeros(len(values) + 1), np.zeros(len(values) + 1, int)
+    for end in range(1, len(values) + 1):
+        # The last bucket holds the values from `before` to `end`.
+        costs = least[:end] + (ends[end] - ends[:end]) * values[end - 1] + _BUCKET
+        before[end] = np.argmin(costs)
+        least[end] = costs[before[end]]
+    tops, end = [], len(values)
+    while end:
+        tops.append(values[end - 1])
+        end = before[end]
+    return np.array([0, *reversed(tops)], int)
 
 
 def _where(there: np.ndarray | None, values: Array) -> Array:
