@@ -21,14 +21,16 @@ matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 def constant_like(value: Array | float, reference: Array, dtype: DTypeLike) -> Array:
-    """A constant that depends on a reference (in no value, unless it is NaN).
+    """A constant that varies over a mesh as a reference does.
 
     Under `jax.shard_map` the carry of a loop must vary over the mesh as its body makes it vary: a bare
-    constant does not.
+    constant does not. There the constant depends on the reference (in no value, unless it is NaN).
     """
+    constant = jnp.asarray(value, dtype)
+    if not varying_axes(reference):
+        return constant
     anchor = jnp.ravel(reference)[:1].sum()
-    zero = jnp.where(anchor == anchor, 0, 0).astype(dtype)
-    return jnp.asarray(value, dtype) + zero
+    return constant + jnp.where(anchor == anchor, 0, 0).astype(dtype)
 
 
 def varying_axes(array: Array) -> frozenset[str]:
