@@ -36,6 +36,9 @@ from jaxopt_layers.pattern import rows_at
 _MOST_NEIGHBOURS = 32
 _MOST_REACHED = 512
 _COMMON = 0.3
+# Nodes with more neighbours than this wait for a later round, when what would be filled in has mostly been
+# eliminated, unless that leaves less than this part of the round's nodes.
+_THRIFTY_NEIGHBOURS, _THRIFTY_PART = 8, 0.5
 # A round that doesn't eliminate this part of the nodes, and so many, isn't worth its compile time.
 _FEWEST, _FEWEST_NODES = 0.05, 8
 
@@ -81,7 +84,12 @@ def find_condensation(
 ) -> Condensation | None:
     """The elimination of the safest nodes with few neighbours, or with many in common; None for too few."""
     degree = np.diff(starts)
-    few = _independent(degree, starts, neighbours, np.where(degree <= _MOST_NEIGHBOURS, safe, 0))
+    few, fewer = (
+        _independent(degree, starts, neighbours, np.where(degree <= most, safe, 0))
+        for most in (_MOST_NEIGHBOURS, _THRIFTY_NEIGHBOURS)
+    )
+    if _are_enough(fewer) and fewer.sum() >= _THRIFTY_PART * few.sum():
+        return _condensation(rows, columns, fewer)
     if _are_enough(few):
         return _condensation(rows, columns, few)
     many = _independent(degree, starts, neighbours, safe)
