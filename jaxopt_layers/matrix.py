@@ -6,7 +6,7 @@ matrix from the right reads the matrix once and is about twice as fast as a prod
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -15,6 +15,9 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from jaxopt_layers.sparse_matrix import SparseMatrix
+
+# Sums of up to so many terms are written out.
+_WRITTEN_OUT = 3
 
 #: Matrix product in full precision also where the hardware has a faster, less exact one.
 matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
@@ -42,8 +45,15 @@ def varying_axes(array: Array) -> frozenset[str]:
 
 
 def dot(a: Array, b: Array) -> Array:
-    """Inner product of two vectors, or of matching rows."""
-    return jnp.sum(a * b, axis=-1)
+    """Inner product of two vectors, or of matching rows; a few terms are written out.
+
+    A sum along an axis is a kernel of its own, at least ten times as slow as three products in another.
+    """
+    products = a * b
+    count = products.shape[-1]
+    if 0 < count <= _WRITTEN_OUT:
+        return reduce(jnp.add, [products[..., i] for i in range(count)])
+    return jnp.sum(products, axis=-1)
 
 
 def norm_inf(v: Array) -> Array:

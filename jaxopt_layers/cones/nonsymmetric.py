@@ -63,10 +63,10 @@ class ThreeDimensional:
         return factor_spectrum(scaling)
 
     def rotate(self, rotation: Array, v: Array) -> Array:
-        return jnp.sum(v[:, None] * rotation, axis=0)  # three products: a tenth of a matmul's time
+        return dot(rotation.T, v[None, :])
 
     def unrotate(self, rotation: Array, v: Array) -> Array:
-        return jnp.sum(rotation * v[None, :], axis=1)
+        return dot(rotation, v[None, :])
 
     def affine_shift(self, scaling: Array, s: Array) -> Array:
         return s

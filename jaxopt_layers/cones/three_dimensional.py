@@ -41,7 +41,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxopt_layers.matrix import dot, matmul
+from jaxopt_layers.matrix import dot
 
 #: Rounds of the three pairs of columns; four made them orthogonal in all of 4000 trials, graded or not.
 JACOBI_SWEEPS = 5
@@ -72,7 +72,12 @@ class Barrier(NamedTuple):
 
 def factor_product(factor: Array, v: Array) -> Array:
     """``B B' v``."""
-    return matmul(factor, matmul(v, factor))
+    return times(factor, times(factor.T, v))
+
+
+def times(matrix: Array, v: Array) -> Array:
+    """A small matrix times a vector, written out."""
+    return dot(matrix, v[None, :])
 
 
 def inverse_transposed(factor: Array) -> Array:
@@ -143,7 +148,7 @@ def scaling_factors(barrier: Barrier, s: Array, z: Array) -> Array:
     """
     pair = jnp.stack([s, z])
     # H scales like s and like 1 / z; products of cross products stay in range at unit length.
-    lengths = jnp.sqrt(jnp.sum(pair**2, axis=1, keepdims=True))
+    lengths = jnp.sqrt(dot(pair, pair))[:, None]
     pair = pair / lengths
     inner, distance = settled(dot(pair[0], pair[1]), barrier.distance(pair[1]))
     mu = inner / 3
@@ -156,7 +161,8 @@ def scaling_factors(barrier: Barrier, s: Array, z: Array) -> Array:
     off_centre = dot(difference[0], difference[1])
     dual_factor = barrier.dual_factor(pair[1], distance)
     dual_inverse = inverse_transposed(dual_factor)
-    length = jnp.sqrt(jnp.sum(matmul(normal[0], dual_inverse) ** 2))
+    stretched = times(dual_inverse.T, normal[0])
+    length = jnp.sqrt(dot(stretched, stretched))
     root_mu = jnp.sqrt(mu)
     weights = jnp.stack([root_mu / length, length / (root_mu * inner * off_centre)])
     primal_dual = jnp.stack(
@@ -180,9 +186,9 @@ def correction(barrier: Barrier, z: Array, ds: Array, dz: Array) -> tuple[Array,
     distance, distance_change = settled(*jax.jvp(barrier.distance, (z,), (dz,)))
     factor, change = jax.jvp(barrier.dual_factor, (z, distance), (dz, distance_change))
     inverse = inverse_transposed(factor)
-    inner = matmul(ds, inverse)  # C^-1 ds
-    outer = matmul(inverse, inner)  # (C C')^-1 ds
-    eta = -0.5 * (matmul(change, inner) + matmul(factor, matmul(outer, change)))
+    inner = times(inverse.T, ds)  # C^-1 ds
+    outer = times(inverse, inner)  # (C C')^-1 ds
+    eta = -0.5 * (times(change, inner) + times(factor, times(change.T, outer)))
     return finite_or_zero(barrier.dual_gradient(z, distance)), finite_or_zero(eta)
 
 
@@ -193,7 +199,7 @@ def finite_or_zero(v: Array) -> Array:
 
 def _orthogonal(rows: Array, units: Array) -> Array:
     """The parts of the rows that are orthogonal to the matching rows of unit length."""
-    return rows - units * jnp.sum(rows * units, axis=1, keepdims=True)
+    return rows - units * dot(rows, units)[:, None]
 
 
 def _all_finite(array: Array) -> Array:
