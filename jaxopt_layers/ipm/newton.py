@@ -32,8 +32,10 @@ from jaxopt_layers.settings import Settings, tolerances
 
 # Step lengths tried by the line search, all at once.
 _LENGTHS = tuple(0.5**k for k in range(12))
-# From a solution two steps do it; the third shows that nothing is left to gain.
+# From a solution one or two steps do it.
 _REFINEMENTS = 4
+# Errors in units of rounding at which no step is worth its cost: on the map itself, and on the smoothed one.
+_EXACT, _SMOOTH = 8, 50
 
 
 @jax.tree_util.register_dataclass
@@ -93,7 +95,7 @@ class _Map:
 def _iterate(
     search: _Map, form: Form, x: Array, w: Array, step: Callable[[_Path], _Path], most: int
 ) -> _Path:
-    goal = 50 * jnp.finfo(x.dtype).eps if search.mu is not None else 0.0
+    goal = (_EXACT if search.mu is None else _SMOOTH) * jnp.finfo(x.dtype).eps
 
     def unfinished(path: _Path) -> Array:
         return path.improving & (path.error > goal) & (path.steps < most)
