@@ -17,6 +17,7 @@ from jaxopt_layers.cones.three_dimensional import (
     factor_spectrum,
     finite_or_zero,
     scaling_factors,
+    times,
 )
 from jaxopt_layers.matrix import dot
 
@@ -63,10 +64,10 @@ class ThreeDimensional:
         return factor_spectrum(scaling)
 
     def rotate(self, rotation: Array, v: Array) -> Array:
-        return dot(rotation.T, v[None, :])
+        return times(rotation.T, v)
 
     def unrotate(self, rotation: Array, v: Array) -> Array:
-        return dot(rotation, v[None, :])
+        return times(rotation, v)
 
     def affine_shift(self, scaling: Array, s: Array) -> Array:
         return s

@@ -53,9 +53,9 @@ class PaddedSecondOrder:
 
     def rectify_scaling(self, rows: Array) -> Array:
         """The geometric mean of each cone's rows."""
-        owner, counts = _owners(self.sizes), np.array(self.sizes, rows.dtype)
-        logarithms = jnp.zeros(len(counts), rows.dtype).at[owner].add(jnp.log(rows))
-        return jnp.exp(logarithms / counts)[owner]
+        padded = self._into(jnp.log(rows)).reshape(len(self.sizes), -1)
+        means = jnp.sum(padded, axis=1) / np.array(self.sizes, rows.dtype)
+        return self._out(jnp.repeat(jnp.exp(means), padded.shape[1]))
 
     def scaling(self, s: Array, z: Array, mu: Array) -> Any:
         return self.stack.scaling(self._into(s), self._into(z), mu)
@@ -122,8 +122,7 @@ class PaddedSecondOrder:
 
     def _out(self, padded: Array) -> Array:
         """Without them."""
-        places = np.flatnonzero(_sources(self.sizes) < self.size)
-        return padded.at[places].get(mode="promise_in_bounds", unique_indices=True)
+        return padded.at[_places(self.sizes)].get(mode="promise_in_bounds", unique_indices=True)
 
 
 def grouped(sizes: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -140,15 +139,15 @@ def grouped(sizes: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 
 @lru_cache
-def _owners(sizes: tuple[int, ...]) -> np.ndarray:
-    """The cone of each row."""
-    return np.repeat(np.arange(len(sizes)), sizes)
-
-
-@lru_cache
 def _sources(sizes: tuple[int, ...]) -> np.ndarray:
     """The row of each padded entry, one behind the last row for a zero."""
     starts = np.cumsum([0, *sizes[:-1]])[:, None]
     place = np.arange(max(sizes))[None, :]
     inside = place < np.array(sizes)[:, None]
     return np.where(inside, starts + place, sum(sizes)).ravel().astype(np.int32)
+
+
+@lru_cache
+def _places(sizes: tuple[int, ...]) -> np.ndarray:
+    """The padded entry of each row."""
+    return np.flatnonzero(_sources(sizes) < sum(sizes)).astype(np.int32)

@@ -84,10 +84,8 @@ def find_condensation(
 ) -> Condensation | None:
     """The elimination of the safest nodes with few neighbours, or with many in common; None for too few."""
     degree = np.diff(starts)
-    few, fewer = (
-        _independent(degree, starts, neighbours, np.where(degree <= most, safe, 0))
-        for most in (_MOST_NEIGHBOURS, _THRIFTY_NEIGHBOURS)
-    )
+    few = _independent(degree, starts, neighbours, np.where(degree <= _MOST_NEIGHBOURS, safe, 0))
+    fewer = few & (degree <= _THRIFTY_NEIGHBOURS)
     if _are_enough(fewer) and fewer.sum() >= _THRIFTY_PART * few.sum():
         return _condensation(rows, columns, fewer)
     if _are_enough(few):
