@@ -49,7 +49,9 @@ def _each(function: Callable[..., Any], matrices: jax.Array) -> Any:
 cholesky = _one_at_a_time(lambda matrix: lax.linalg.cholesky(matrix, symmetrize_input=False))
 #: Eigenvalues and eigenvectors of a symmetric matrix.
 eigh = _one_at_a_time(lambda matrix: tuple(jnp.linalg.eigh(matrix, symmetrize_input=False)))
-#: Its eigenvalues alone.
+#: Diagonal and off-diagonal of a tridiagonal matrix with the same eigenvalues; of the lower triangle.
+tridiagonal = _one_at_a_time(lambda matrix: tuple(lax.linalg.tridiagonal(matrix, lower=True)[1:3]))
+#: Eigenvalues of a symmetric matrix alone, at the cost of the vectors.
 eigvalsh = _one_at_a_time(lambda matrix: jnp.linalg.eigvalsh(matrix, symmetrize_input=False))
 
 

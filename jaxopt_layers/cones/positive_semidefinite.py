@@ -31,7 +31,8 @@ from jax.typing import DTypeLike
 
 from jaxopt_layers.cones.nonnegative import Nonnegative, step_to_zero
 from jaxopt_layers.cones.vectorize import lower_triangle, pack, triangular, unpack
-from jaxopt_layers.lapack import cholesky, eigh, eigvalsh, svd
+from jaxopt_layers.extreme_eigenvalues import extreme_eigenvalues, smallest_eigenvalue
+from jaxopt_layers.lapack import cholesky, eigh, svd
 from jaxopt_layers.matrix import matmul
 
 
@@ -65,7 +66,7 @@ class PositiveSemidefinite:
         return pack(jnp.eye(self.side, dtype=dtype))
 
     def margin(self, v: Array) -> Array:
-        return eigvalsh(unpack(v, self.side))[0]
+        return smallest_eigenvalue(unpack(v, self.side))
 
     def rectify_scaling(self, rows: Array) -> Array:
         """One factor for all rows, their geometric mean."""
@@ -124,12 +125,12 @@ class PositiveSemidefinite:
         root = lax.rsqrt(scaling.scaled)[:, None]
         if affine:
             relative = _congruent(root * scaling.inverse_root, unpack(ds, self.side))
-            values = eigvalsh(relative)  # of the lower triangle, as below
-            smallest = jnp.stack([values[0], -1 - values[-1]])
+            of_s, largest = extreme_eigenvalues(relative)
+            smallest = jnp.stack([of_s, -1 - largest])
         else:
             bases = root[None] * jnp.stack([scaling.inverse_root, scaling.root.T])
             relative = _congruent(bases, unpack(jnp.stack([ds, dz]), self.side))
-            smallest = jax.vmap(eigvalsh)(relative)[:, 0]
+            smallest = jax.vmap(smallest_eigenvalue)(relative)
         return jnp.min(step_to_zero(jnp.ones_like(smallest), smallest))
 
     def project(self, v: Array) -> Array:
