@@ -65,9 +65,10 @@ def transposed(matrix: Array) -> Array:
     """The transpose as an array of its own, for products with a stack of rows from the left.
 
     The barrier keeps the compiler from folding it into the product, whose thin form with the matrix
-    read by columns is several times slower on CPUs.
+    read by columns is several times slower on CPUs. Flat, it has one layout, and is copied once: a matrix
+    would be, to the layout of rows, for a product and again for each loop that takes it.
     """
-    return lax.optimization_barrier(matrix.T)
+    return lax.optimization_barrier(matrix.T.reshape(-1)).reshape(matrix.shape[::-1])
 
 
 def symmetric_product(matrix: Array | SparseMatrix | None, rows: Array) -> Array:
