@@ -11,7 +11,7 @@ from jaxopt_layers.checks import as_matrix, check_settings
 from jaxopt_layers.cone_arguments import ConeProgram
 from jaxopt_layers.cones import Cones
 from jaxopt_layers.implicit import Data, Layout
-from jaxopt_layers.kkt import dense_operations, sparse_plan
+from jaxopt_layers.kkt import dense_operations, form_by_pattern
 from jaxopt_layers.matrix import is_diagonal
 from jaxopt_layers.qp_arguments import QuadraticProgram
 from jaxopt_layers.settings import Settings
@@ -70,8 +70,8 @@ def factorization_cost(
     layout, data = _program(n, matrices, bounds, cones, settings)
     itemsize = data.linear.dtype.itemsize
     if isinstance(data.matrix, SparseMatrix):
-        plan = sparse_plan(data.quadratic, data.matrix, layout.cone).factorization
-        return FactorizationCost("sparse", plan.operations, itemsize * plan.entries, plan.steps)
+        form = form_by_pattern(data.quadratic, data.matrix, layout.cone)
+        return FactorizationCost("sparse", form.operations, itemsize * form.entries, form.steps)
     rows = 0 if data.matrix is None else data.matrix.shape[0]
     operations = dense_operations(n, rows, is_diagonal(data.quadratic))
     return FactorizationCost("dense", operations, layout.member_bytes(data), 1)

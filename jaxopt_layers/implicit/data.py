@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from jaxopt_layers.cones import Product
-from jaxopt_layers.kkt import sparse_is_cheaper, sparse_plan
+from jaxopt_layers.kkt import form_by_pattern, sparse_is_cheaper
 from jaxopt_layers.matrix import constant_like, is_diagonal, varying_axes
 from jaxopt_layers.pattern import Pattern
 from jaxopt_layers.problem import Program
@@ -104,9 +104,8 @@ class Layout:
         """About what one problem's matrices and their factorization take."""
         itemsize = data.linear.dtype.itemsize
         if isinstance(data.matrix, SparseMatrix):
-            return (
-                itemsize * sparse_plan(data.quadratic, data.matrix, self.cone).factorization.entries
-            )
+            form = form_by_pattern(data.quadratic, data.matrix, self.cone)
+            return itemsize * form.entries
         n, rows = data.linear.shape[0], 0 if data.matrix is None else data.matrix.shape[0]
         square = min(n, rows) if is_diagonal(data.quadratic) else n
         return itemsize * (4 * square * square + 2 * rows * n)

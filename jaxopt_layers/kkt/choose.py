@@ -8,6 +8,7 @@ from jaxopt_layers.cones import Product
 from jaxopt_layers.kkt.dual import DualForm
 from jaxopt_layers.kkt.primal import PrimalForm
 from jaxopt_layers.kkt.sparse import SparseForm, sparse_plan
+from jaxopt_layers.kkt.standard import StandardForm, standard_plan
 from jaxopt_layers.kkt.system import Form
 from jaxopt_layers.matrix import is_diagonal
 from jaxopt_layers.multifrontal import is_available
@@ -15,7 +16,7 @@ from jaxopt_layers.problem import Program
 from jaxopt_layers.rows import SparseRows
 from jaxopt_layers.sparse_matrix import SparseMatrix
 
-# Below this many operations the dense factorization always wins.
+# Below this many operations dense matrices always win.
 _SMALL = 3e6
 # How much slower an operation of a sparse factorization is, and what a step of its loops costs.
 _SPARSE_PENALTY, _STEP_PENALTY = 5, 2e5
@@ -25,7 +26,7 @@ def choose_form(program: Program, cone: Product) -> Form:
     """The side with fewer operations; only shapes and which parts are absent matter."""
     rows = program.rows
     if isinstance(rows, SparseRows):
-        return SparseForm(sparse_plan(program.quadratic, rows.matrix, cone))
+        return form_by_pattern(program.quadratic, rows.matrix, cone)
     if _dual_is_cheaper(program):
         return DualForm()
     return PrimalForm()
@@ -55,7 +56,27 @@ def sparse_is_cheaper(
 ) -> bool:
     """Whether factoring by the pattern is expected to be faster than the dense factorization."""
     dense = dense_operations(matrix.shape[1], matrix.shape[0], is_diagonal(quadratic))
-    if dense < _SMALL or not is_available():
+    standard = standard_plan(quadratic, matrix, cone)
+    if standard is not None and standard.operations < dense:
+        return True
+    return _multifrontal_is_cheaper(quadratic, matrix, cone, dense)
+
+
+def form_by_pattern(
+    quadratic: Array | SparseMatrix | None, matrix: SparseMatrix, cone: Product
+) -> StandardForm | SparseForm:
+    """How a sparse program is factored."""
+    standard = standard_plan(quadratic, matrix, cone)
+    if standard is None or _multifrontal_is_cheaper(quadratic, matrix, cone, standard.operations):
+        return SparseForm(sparse_plan(quadratic, matrix, cone))
+    return StandardForm(standard)
+
+
+def _multifrontal_is_cheaper(
+    quadratic: Array | SparseMatrix | None, matrix: SparseMatrix, cone: Product, operations: float
+) -> bool:
+    """Whether the multifrontal factorization is expected to be faster than so many dense operations."""
+    if operations < _SMALL or not is_available():
         return False
     plan = sparse_plan(quadratic, matrix, cone).factorization
-    return _SPARSE_PENALTY * plan.operations + _STEP_PENALTY * plan.steps < dense
+    return _SPARSE_PENALTY * plan.operations + _STEP_PENALTY * plan.steps < operations

@@ -156,6 +156,18 @@ class SparseForm:
 
     plan: SparsePlan
 
+    @property
+    def operations(self) -> float:
+        return self.plan.factorization.operations
+
+    @property
+    def entries(self) -> int:
+        return self.plan.factorization.entries
+
+    @property
+    def steps(self) -> int:
+        return self.plan.factorization.steps
+
     def factor(self, system: System, repeated: bool = True) -> SparseFactor:
         plan, program, rows = self.plan, system.program, system.program.rows
         assert isinstance(rows, SparseRows)
