@@ -7,6 +7,7 @@ segments are put into a few buckets of equal, padded length instead, so that it 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Any
 
@@ -18,6 +19,8 @@ from jax import Array, lax
 _WRITTEN_OUT = 4
 # A bucket costs a kernel, to compile and to launch: as much as so many terms of a sum.
 _BUCKET = 1000
+# A dense block of at least so many entries, and this part of all, is multiplied as a matrix.
+_BLOCK, _BLOCK_PART = 256, 0.5
 
 
 def rows_at(array: Array, places: np.ndarray) -> Array:
@@ -120,6 +123,24 @@ def _where(there: np.ndarray | None, values: Array) -> Array:
     return jnp.where(there.reshape(*there.shape, *(1,) * (values.ndim - there.ndim)), values, 0)
 
 
+@dataclass(frozen=True)
+class DenseBlock:
+    """Rows next to each other whose entries fill the same columns next to each other.
+
+    `entries`, `rows` and `columns` are where it begins and ends; `rest` is the pattern of the `others`.
+    """
+
+    entries: slice
+    rows: slice
+    columns: slice
+    others: np.ndarray
+    rest: Pattern
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+
 class Pattern:
     """The places of a matrix's entries, by rows; hashable, and equal by content."""
 
@@ -159,6 +180,36 @@ class Pattern:
     @cached_property
     def column_segments(self) -> Segments:
         return Segments(self.columns, self.shape[1])
+
+    @cached_property
+    def dense_block(self) -> DenseBlock | None:
+        """The largest one, where it is worth a matrix product."""
+        height = self.shape[0]
+        lengths = np.bincount(self.rows, minlength=height)
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        if len(self) < _BLOCK or np.any(np.diff(self.rows) < 0):
+            return None
+        first = np.append(self.columns, 0)[starts[:-1]]
+        offset = self.columns - first[self.rows] - (np.arange(len(self)) - starts[self.rows])
+        gaps = np.bincount(self.rows, weights=offset != 0, minlength=height) > 0
+        differs = (np.diff(first) != 0) | (np.diff(lengths) != 0) | gaps[1:] | gaps[:-1]
+        ends = np.concatenate([np.flatnonzero(differs) + 1, [height]])
+        begins = np.concatenate([[0], ends[:-1]])
+        sizes = (starts[ends] - starts[begins]) * ~gaps[begins]
+        best = np.argmax(sizes)
+        if sizes[best] < max(_BLOCK, _BLOCK_PART * len(self)):
+            return None
+        begin, end = int(begins[best]), int(ends[best])
+        entries = slice(int(starts[begin]), int(starts[end]))
+        others = np.delete(np.arange(len(self)), entries)
+        left = int(first[begin])
+        return DenseBlock(
+            entries=entries,
+            rows=slice(begin, end),
+            columns=slice(left, left + int(lengths[begin])),
+            others=others,
+            rest=Pattern(self.shape, self.rows[others], self.columns[others]),
+        )
 
     def taken(self, order: np.ndarray) -> tuple[Pattern, np.ndarray]:
         """The pattern of the rows `order`, and which entries of this one are its."""

@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxopt_layers.pattern import Pattern, full, rows_at, stacked
+from jaxopt_layers.pattern import DenseBlock, Pattern, full, rows_at, stacked
 
 
 @jax.tree_util.register_dataclass
@@ -128,6 +128,12 @@ class SparseMatrix:
 
     def product(self, x: Array) -> Array:
         """The matrix times a vector (n,)."""
+        block = self.pattern.dense_block
+        if block is not None:
+            dense, rest = self._parted(block)
+            own = jnp.matmul(dense, x[block.columns], precision=lax.Precision.HIGHEST)
+            product = rest.product(x)
+            return jnp.concatenate([product[: block.rows.start], own, product[block.rows.stop :]])
         columns, dtype = self.pattern.columns, jnp.result_type(self.values, x)
         return self.pattern.row_segments.reduce(
             lambda entries: rows_at(self.values, entries) * rows_at(x, columns[entries]),
@@ -137,12 +143,23 @@ class SparseMatrix:
 
     def transposed_product(self, y: Array) -> Array:
         """The transpose times a vector (m,)."""
+        block = self.pattern.dense_block
+        if block is not None:
+            dense, rest = self._parted(block)
+            own = jnp.matmul(y[block.rows], dense, precision=lax.Precision.HIGHEST)
+            around = block.columns.start, self.shape[1] - block.columns.stop
+            return rest.transposed_product(y) + jnp.pad(own, around)
         rows, dtype = self.pattern.rows, jnp.result_type(self.values, y)
         return self.pattern.column_segments.reduce(
             lambda entries: rows_at(self.values, entries) * rows_at(y, rows[entries]),
             jnp.sum,
             dtype,
         )
+
+    def _parted(self, block: DenseBlock) -> tuple[Array, SparseMatrix]:
+        """The dense block, and the rest."""
+        dense = self.values[block.entries].reshape(block.shape)
+        return dense, SparseMatrix(rows_at(self.values, block.others), block.rest)
 
     def scaled(self, rows: Array, columns: Array) -> SparseMatrix:
         """``diag(rows) matrix diag(columns)``."""

@@ -120,3 +120,28 @@ def test_bcoo_is_converted(rng):
 def test_wrong_input(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows", "columns"),
+    [
+        ((40, 30), slice(3, 20), slice(5, 25)),
+        ((40, 30), slice(0, 40), slice(0, 30)),
+        ((30, 40), slice(22, 30), slice(0, 40)),
+        ((12, 400), slice(0, 2), slice(100, 400)),
+    ],
+)
+def test_dense_block(shape, rows, columns, rng):
+    """A part without zeros is multiplied as a matrix; what is around it, entry by entry."""
+    dense = np.where(rng.uniform(size=shape) < 0.05, rng.normal(size=shape), 0)
+    dense[rows] = 0
+    dense[rows, columns] = rng.normal(size=dense[rows, columns].shape)
+    matrix = SparseMatrix.from_dense(dense)
+    block = matrix.pattern.dense_block
+    assert block is not None
+    assert (block.rows, block.columns) == (rows, columns)
+    x, y = rng.normal(size=shape[1]), rng.normal(size=shape[0])
+    np.testing.assert_allclose(matrix.product(x), dense @ x, atol=1e-13)
+    np.testing.assert_allclose(matrix.transposed_product(y), y @ dense, atol=1e-13)
+    few = SparseMatrix.from_dense(dense[rows, columns][:2, :20])
+    assert few.pattern.dense_block is None
