@@ -136,12 +136,12 @@ def test_dense_block(shape, rows, columns, rng):
     dense = np.where(rng.uniform(size=shape) < 0.05, rng.normal(size=shape), 0)
     dense[rows] = 0
     dense[rows, columns] = rng.normal(size=dense[rows, columns].shape)
-    matrix = SparseMatrix.from_dense(dense)
+    matrix = jl.SparseMatrix.from_dense(dense)
     block = matrix.pattern.dense_block
     assert block is not None
     assert (block.rows, block.columns) == (rows, columns)
     x, y = rng.normal(size=shape[1]), rng.normal(size=shape[0])
     np.testing.assert_allclose(matrix.product(x), dense @ x, atol=1e-13)
     np.testing.assert_allclose(matrix.transposed_product(y), y @ dense, atol=1e-13)
-    few = SparseMatrix.from_dense(dense[rows, columns][:2, :20])
+    few = jl.SparseMatrix.from_dense(dense[rows, columns][:2, :20])
     assert few.pattern.dense_block is None
