@@ -84,8 +84,9 @@ class Settings:
     - `refinement_steps`: the most refinement steps a linear solve may take; they are taken only
       when the residuals of the last step show that they are needed.
     - `factorization`: ``"auto"``: by the pattern where the matrices are given as [`SparseMatrix`][] and
-      that is expected to be faster, dense otherwise; ``"dense"`` and ``"sparse"`` force one. The sparse one
-      needs the package pymetis (the extra ``sparse``). [`factorization_cost`][] tells the choice.
+      that is expected to be faster, dense otherwise; ``"dense"`` and ``"sparse"`` force one. Sparse
+      ones need the package pymetis (the extra ``sparse``), but for programs whose variables are in curved
+      cones themselves. [`factorization_cost`][] tells the choice.
     - `equilibration_passes`: the most passes of Ruiz equilibration; it stops early when balanced.
     - `derivative`: see [`Derivative`][].
     - `failed_gradient`: the gradient of a problem that was not solved: ``"zero"`` or ``"nan"``.
