@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 # Sums of up to so many terms are written out.
 _WRITTEN_OUT = 4
+# Sums of up to so many terms along the last axis are short.
+_SHORT = 16
 # A bucket costs a kernel, to compile and to launch: as much as so many terms of a sum.
 _BUCKET = 1000
 # A dense block of at least so many entries, and this part of all, is multiplied as a matrix.
@@ -36,6 +39,24 @@ def rows_at(array: Array, places: np.ndarray) -> Array:
         (1, *array.shape[1:]),
         mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
     )
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def sum_along(values: Array, axis: int) -> Array:
+    """``jnp.sum`` along one axis, which is short or not the last.
+
+    XLA's CPU compiler (jaxlib 0.10) hands a sum to a library, which takes three to nine times as long for
+    these; a sum that is written as a difference it compiles itself.
+    """
+    zero = np.zeros((), values.dtype)
+    return lax.reduce(values, zero, lambda a, b: lax.sub(a, lax.neg(b)), (axis,))
+
+
+@sum_along.defjvp
+def _sum_along_rule(
+    axis: int, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    return sum_along(primals[0], axis), jnp.sum(tangents[0], axis)
 
 
 class Segments:
@@ -68,7 +89,9 @@ class Segments:
         parts = []
         for entries, there in self._buckets:
             if entries.size:
-                parts.append(reduction(_where(there, value(entries)), axis=1))
+                short = reduction is jnp.sum and entries.shape[1] <= _SHORT
+                function = sum_along if short else reduction
+                parts.append(function(_where(there, value(entries)), 1))
             else:
                 parts.append(jnp.zeros(entries.shape[0], dtype))
         return self._in_place(parts, jnp.zeros(0, dtype))
@@ -82,7 +105,7 @@ class Segments:
             elif entries.shape[1] > _WRITTEN_OUT:
                 values = value(entries.ravel())
                 values = values.reshape(*entries.shape, *values.shape[1:])
-                parts.append(jnp.sum(_where(there, values), axis=1))
+                parts.append(sum_along(_where(there, values), 1))
             else:  # added one after the other, so that no array of all terms is made
                 columns = range(entries.shape[1])
                 masks = [None if there is None else there[:, k] for k in columns]

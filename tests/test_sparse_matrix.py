@@ -9,6 +9,7 @@ import scipy.sparse
 from jax.experimental.sparse import BCOO
 
 import jaxopt_layers as jl
+from jaxopt_layers.pattern import sum_along
 
 
 @pytest.fixture
@@ -145,3 +146,18 @@ def test_dense_block(shape, rows, columns, rng):
     np.testing.assert_allclose(matrix.transposed_product(y), y @ dense, atol=1e-13)
     few = jl.SparseMatrix.from_dense(dense[rows, columns][:2, :20])
     assert few.pattern.dense_block is None
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_sums(axis, rng):
+    """The sum that is compiled otherwise is a sum, to any order of derivative."""
+    values = rng.normal(size=(5, 7))
+    np.testing.assert_allclose(sum_along(values, axis), values.sum(axis), rtol=1e-14)
+
+    def square(values):
+        return jnp.sum(sum_along(values, axis) ** 2)
+
+    expected = 2 * np.broadcast_to(values.sum(axis, keepdims=True), values.shape)
+    np.testing.assert_allclose(jax.grad(square)(values), expected, rtol=1e-14)
+    _, second = jax.jvp(jax.grad(square), (values,), (np.ones_like(values),))
+    np.testing.assert_allclose(second, np.full(values.shape, 2.0 * values.shape[axis]), rtol=1e-14)
