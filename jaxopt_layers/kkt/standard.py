@@ -39,6 +39,9 @@ from jaxopt_layers.pattern import Pattern, rows_at
 from jaxopt_layers.rows import SparseRows
 from jaxopt_layers.sparse_matrix import SparseMatrix
 
+# Other rows with more places than this in all are too many for dense matrices.
+_MOST_PLACES = 10**8
+
 
 @dataclass(frozen=True, eq=False)
 class StandardPlan:
@@ -82,7 +85,9 @@ def _plan(quadratic: Pattern | None, matrix: Pattern, cone: Product) -> Standard
     scales = np.flatnonzero(matrix.rows >= rows)
     conic = matrix.columns[scales]
     one_each = np.array_equal(matrix.rows[scales], np.arange(rows, m))
-    if any(flat[curved:]) or not rows or not one_each or len(np.unique(conic)) < len(conic):
+    if any(flat[curved:]) or not 0 < rows * n <= _MOST_PLACES:
+        return None
+    if not one_each or len(np.unique(conic)) < len(conic):
         return None
     is_conic = np.zeros(n, bool)
     is_conic[conic] = True
