@@ -30,23 +30,36 @@ Solver = Callable[[Problem, float | None], Answer]
 
 def solve_ours(problem: Problem, tolerance: float | None) -> Answer:
     """`solve_qp` in float64, dense, with a diagonal or absent Q recognized."""
+    return _solve_ours(problem, tolerance, "dense")
+
+
+def solve_ours_by_pattern(problem: Problem, tolerance: float | None) -> Answer:
+    """The same with sparse matrices, factored by their pattern whatever that takes."""
+    return _solve_ours(problem, tolerance, "sparse")
+
+
+def _solve_ours(problem: Problem, tolerance: float | None, factorization: Any) -> Answer:
     import jax
     import jax.numpy as jnp
 
     import jaxopt_layers as jl
 
     jax.config.update("jax_enable_x64", True)
-    settings = jl.Settings() if tolerance is None else jl.Settings(tolerance=tolerance)
+    settings = jl.Settings(tolerance=tolerance, factorization=factorization)
     arguments: dict[str, Any] = {"Q": _quadratic(problem), "q": problem.q}
     if len(problem.b):
-        arguments |= {"A": problem.A.toarray(), "b": problem.b}
+        arguments |= {"A": problem.A, "b": problem.b}
     if len(problem.h):
-        arguments |= {"G": problem.G.toarray(), "h": problem.h}
+        arguments |= {"G": problem.G, "h": problem.h}
     if np.any(np.isfinite(problem.lower)):
         arguments["lower"] = problem.lower
     if np.any(np.isfinite(problem.upper)):
         arguments["upper"] = problem.upper
-    arguments = {k: None if v is None else jnp.asarray(v) for k, v in arguments.items()}
+    for name, value in arguments.items():
+        if sparse.issparse(value) and factorization == "sparse":
+            arguments[name] = jl.SparseMatrix.from_scipy(value)
+        elif value is not None:
+            arguments[name] = jnp.asarray(value.toarray() if sparse.issparse(value) else value)
 
     start = time.perf_counter()
     compiled = jax.jit(lambda data: jl.solve_qp(**data, settings=settings)).lower(arguments)
@@ -74,14 +87,14 @@ def solve_ours(problem: Problem, tolerance: float | None) -> Answer:
     )
 
 
-def _quadratic(problem: Problem) -> Vector | None:
-    """None, the diagonal, or the matrix."""
+def _quadratic(problem: Problem) -> Any:
+    """None, the diagonal, or the sparse matrix."""
     if problem.Q.count_nonzero() == 0:
         return None
     diagonal = problem.Q.diagonal()
     if (problem.Q - sparse.diags(diagonal)).count_nonzero() == 0:
         return diagonal
-    return problem.Q.toarray()
+    return problem.Q
 
 
 def _full(value: Any, size: int) -> Vector:
@@ -162,7 +175,12 @@ def solve_piqp(problem: Problem, tolerance: float | None) -> Answer:
     )
 
 
-OURS = "jaxopt_layers"
+OURS, BY_PATTERN = "jaxopt_layers", "jaxopt_layers_sparse"
 
-SOLVERS: dict[str, Solver] = {OURS: solve_ours, "clarabel": solve_clarabel, "piqp": solve_piqp}
-MODULES = {OURS: "jaxopt_layers", "clarabel": "clarabel", "piqp": "piqp"}
+SOLVERS: dict[str, Solver] = {
+    OURS: solve_ours,
+    BY_PATTERN: solve_ours_by_pattern,
+    "clarabel": solve_clarabel,
+    "piqp": solve_piqp,
+}
+MODULES = {OURS: "jaxopt_layers", BY_PATTERN: "pymetis", "clarabel": "clarabel", "piqp": "piqp"}
