@@ -7,8 +7,8 @@ A cone's H is not diagonal, but it is in the coordinates of its eigenvectors: wi
 the rows are U'R here, and the second part of a vector is U'rz or U'dz (`rotated_system`).
 
 Vectors are joined, u = (dx, dz), and stand as the rows of a stack (k, n + rows). A form (`PrimalForm`,
-`DualForm`) eliminates one side and factors what is left by Cholesky after adding a little to the
-diagonal; `refined_solve` takes that out again.
+`DualForm`, `StandardForm`, `SparseForm`) eliminates one side, or what it can, and factors what is left after
+adding a little to the diagonal; `refined_solve` takes that out again.
 """
 
 from __future__ import annotations
