@@ -18,7 +18,7 @@ from jax import Array, lax
 
 # Sums of up to so many terms are written out.
 _WRITTEN_OUT = 4
-# Sums of up to so many terms along the last axis are short.
+# Sums of up to so many terms along the last axis, too, are better compiled than handed to a library.
 _SHORT = 16
 # A bucket costs a kernel, to compile and to launch: as much as so many terms of a sum.
 _BUCKET = 1000
@@ -43,11 +43,13 @@ def rows_at(array: Array, places: np.ndarray) -> Array:
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def sum_along(values: Array, axis: int) -> Array:
-    """``jnp.sum`` along one axis, which is short or not the last.
+    """``jnp.sum`` along one axis.
 
-    XLA's CPU compiler (jaxlib 0.10) hands a sum to a library, which takes three to nine times as long for
-    these; a sum that is written as a difference it compiles itself.
+    XLA's CPU compiler (jaxlib 0.10) hands a sum to a library, which takes three to nine times as long where
+    the axis is short or not the last; a sum that is written as a difference it compiles itself.
     """
+    if axis == values.ndim - 1 and values.shape[axis] > _SHORT:
+        return jnp.sum(values, axis)
     zero = np.zeros((), values.dtype)
     return lax.reduce(values, zero, lambda a, b: lax.sub(a, lax.neg(b)), (axis,))
 
@@ -89,9 +91,7 @@ class Segments:
         parts = []
         for entries, there in self._buckets:
             if entries.size:
-                short = reduction is jnp.sum and entries.shape[1] <= _SHORT
-                function = sum_along if short else reduction
-                parts.append(function(_where(there, value(entries)), 1))
+                parts.append(reduction(_where(there, value(entries)), 1))
             else:
                 parts.append(jnp.zeros(entries.shape[0], dtype))
         return self._in_place(parts, jnp.zeros(0, dtype))
@@ -207,11 +207,11 @@ class Pattern:
     @cached_property
     def dense_block(self) -> DenseBlock | None:
         """The largest one, where it is worth a matrix product."""
+        if len(self) < _BLOCK or np.any(np.diff(self.rows) < 0):
+            return None
         height = self.shape[0]
         lengths = np.bincount(self.rows, minlength=height)
         starts = np.concatenate([[0], np.cumsum(lengths)])
-        if len(self) < _BLOCK or np.any(np.diff(self.rows) < 0):
-            return None
         first = np.append(self.columns, 0)[starts[:-1]]
         offset = self.columns - first[self.rows] - (np.arange(len(self)) - starts[self.rows])
         gaps = np.bincount(self.rows, weights=offset != 0, minlength=height) > 0

@@ -13,7 +13,7 @@ from jax import Array, lax
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxopt_layers.pattern import DenseBlock, Pattern, full, rows_at, stacked
+from jaxopt_layers.pattern import DenseBlock, Pattern, full, rows_at, stacked, sum_along
 
 
 @jax.tree_util.register_dataclass
@@ -137,7 +137,7 @@ class SparseMatrix:
         columns, dtype = self.pattern.columns, jnp.result_type(self.values, x)
         return self.pattern.row_segments.reduce(
             lambda entries: rows_at(self.values, entries) * rows_at(x, columns[entries]),
-            jnp.sum,
+            sum_along,
             dtype,
         )
 
@@ -152,7 +152,7 @@ class SparseMatrix:
         rows, dtype = self.pattern.rows, jnp.result_type(self.values, y)
         return self.pattern.column_segments.reduce(
             lambda entries: rows_at(self.values, entries) * rows_at(y, rows[entries]),
-            jnp.sum,
+            sum_along,
             dtype,
         )
 

@@ -22,7 +22,7 @@ from jax import Array
 from jaxopt_layers.cholesky import inverse_factor
 from jaxopt_layers.matrix import matmul
 from jaxopt_layers.multifrontal.pivots import TOGETHER, signed_inverse_factor
-from jaxopt_layers.pattern import Segments, rows_at
+from jaxopt_layers.pattern import Segments, rows_at, sum_along
 
 # Up to so many rows the root is factored like a front.
 _BY_ROWS = 128
@@ -109,7 +109,9 @@ def factor_root(root: Root, diagonal: Array, entries: Array, updates: list[Array
     if len(root.pairs):
         flat = _flat(root, updates)
         source = root.pairs
-        sums = root.summed.reduce(lambda index: rows_at(flat, source[index]), jnp.sum, matrix.dtype)
+        sums = root.summed.reduce(
+            lambda index: rows_at(flat, source[index]), sum_along, matrix.dtype
+        )
         matrix = matrix + rows_at(sums, root.triangle)
     return _inverse_factor(matrix, root.positive)
 
@@ -164,4 +166,6 @@ def solve_root(root: Root, inverse: Array, right: Array, updates: list[Array]) -
 
 def _sum_rows(root: Root, updates: list[Array]) -> Array:
     flat, source = _flat(root, updates), root.rows
-    return root.summed_rows.reduce(lambda index: rows_at(flat, source[index]), jnp.sum, flat.dtype)
+    return root.summed_rows.reduce(
+        lambda index: rows_at(flat, source[index]), sum_along, flat.dtype
+    )
