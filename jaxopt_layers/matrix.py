@@ -6,6 +6,7 @@ matrix from the right reads the matrix once and is about twice as fast as a prod
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any
 
@@ -69,6 +70,19 @@ def transposed(matrix: Array) -> Array:
     would be, to the layout of rows, for a product and again for each loop that takes it.
     """
     return lax.optimization_barrier(matrix.T.reshape(-1)).reshape(matrix.shape[::-1])
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class WithTranspose:
+    """A matrix that stacks of rows are multiplied with, and so is its transpose: both by rows."""
+
+    matrix: Array
+    transposed: Array
+
+    @classmethod
+    def of(cls, matrix: Array) -> WithTranspose:
+        return cls(matrix, transposed(matrix))
 
 
 def symmetric_product(matrix: Array | SparseMatrix | None, rows: Array) -> Array:

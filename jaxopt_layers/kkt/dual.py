@@ -19,7 +19,7 @@ from jaxopt_layers.cholesky import inverse_factor
 from jaxopt_layers.kkt.bounds import bound_multipliers, bound_weights, fold_bounds
 from jaxopt_layers.kkt.regularize import regularize
 from jaxopt_layers.kkt.system import System
-from jaxopt_layers.matrix import matmul, transposed
+from jaxopt_layers.matrix import WithTranspose, matmul
 from jaxopt_layers.rows import DenseRows
 from jaxopt_layers.sparse_matrix import SparseMatrix
 
@@ -31,8 +31,7 @@ class DualFactor:
 
     weights: Array
     diagonal: Array
-    schur: Array | None = None
-    schur_transposed: Array | None = None
+    schur: WithTranspose | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class DualForm:
             gram = gram * active[:, None] * active[None, :]
         matrix = regularize(gram, system.hessian[:count], system.regularization)
         schur = inverse_factor(matrix, repeated)
-        return DualFactor(weights, diagonal, schur, transposed(schur))
+        return DualFactor(weights, diagonal, WithTranspose.of(schur))
 
     def solve(self, system: System, factor: DualFactor, right: Array) -> Array:
         rows = system.program.rows
@@ -76,8 +75,7 @@ class DualForm:
         multipliers = rz[:, :0]
         if factor.schur is not None:
             residual = (rows.product(dx) - rz)[:, :count]
-            assert factor.schur_transposed is not None
-            multipliers = matmul(matmul(residual, factor.schur_transposed), factor.schur)
+            multipliers = matmul(matmul(residual, factor.schur.transposed), factor.schur.matrix)
             padding = jnp.zeros((right.shape[0], rows.count - count), right.dtype)
             padded = jnp.concatenate([multipliers, padding], axis=1)
             dx = (reduced - rows.transposed_product(padded)) / factor.diagonal[None, :]

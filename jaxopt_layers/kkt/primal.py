@@ -21,7 +21,7 @@ from jax import Array
 from jaxopt_layers.cholesky import inverse_factor
 from jaxopt_layers.kkt.regularize import regularize
 from jaxopt_layers.kkt.system import System
-from jaxopt_layers.matrix import matmul, transposed
+from jaxopt_layers.matrix import WithTranspose, matmul
 from jaxopt_layers.rows import DenseRows
 from jaxopt_layers.sparse_matrix import SparseMatrix
 
@@ -33,15 +33,12 @@ _RHO = 1.0
 @dataclass(frozen=True)
 class PrimalFactor:
     """`weights` (rows,): rho, then W; `inverse`: R with R C R' = I; `coupling`: R A'; `schur`: like
-    `inverse`, of the Schur complement. Each comes with its transpose."""
+    `inverse`, of the Schur complement."""
 
     weights: Array
-    inverse: Array
-    inverse_transposed: Array
-    coupling: Array | None = None
-    coupling_transposed: Array | None = None
-    schur: Array | None = None
-    schur_transposed: Array | None = None
+    inverse: WithTranspose
+    coupling: WithTranspose | None = None
+    schur: WithTranspose | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ class PrimalForm:
             diagonal = jnp.where(rows.free > 0, diagonal, 1)
         inverse = inverse_factor(regularize(matrix, diagonal, system.regularization), repeated)
         if not p:
-            return PrimalFactor(weights, inverse, transposed(inverse))
+            return PrimalFactor(weights, WithTranspose.of(inverse))
 
         equality = rows.equality_transposed
         if rows.free is not None:
@@ -87,15 +84,7 @@ class PrimalForm:
         schur = inverse_factor(
             regularize(gram, jnp.zeros(p, dtype), system.regularization), repeated
         )
-        return PrimalFactor(
-            weights,
-            inverse,
-            transposed(inverse),
-            coupling,
-            transposed(coupling),
-            schur,
-            transposed(schur),
-        )
+        return PrimalFactor(weights, *map(WithTranspose.of, (inverse, coupling, schur)))
 
     def solve(self, system: System, factor: PrimalFactor, right: Array) -> Array:
         rows = system.program.rows
@@ -103,16 +92,14 @@ class PrimalForm:
         p = rows.equalities
         rx, rz = system.program.split(right)
         reduced = rx + rows.transposed_product(factor.weights[None, :] * rz)
-        half = matmul(reduced, factor.inverse_transposed)
+        half = matmul(reduced, factor.inverse.transposed)
         multipliers = rz[:, :0]
         if factor.coupling is not None:
             assert factor.schur is not None
-            assert factor.schur_transposed is not None
-            assert factor.coupling_transposed is not None
-            residual = matmul(half, factor.coupling) - rz[:, :p]
-            multipliers = matmul(matmul(residual, factor.schur_transposed), factor.schur)
+            residual = matmul(half, factor.coupling.matrix) - rz[:, :p]
+            multipliers = matmul(matmul(residual, factor.schur.transposed), factor.schur.matrix)
             damping = 1 - _RHO * system.regularization
-            half = half - damping * matmul(multipliers, factor.coupling_transposed)
-        dx = matmul(half, factor.inverse)
+            half = half - damping * matmul(multipliers, factor.coupling.transposed)
+        dx = matmul(half, factor.inverse.matrix)
         dz = factor.weights[None, p:] * (rows.product(dx) - rz)[:, p:]
         return jnp.concatenate([dx, multipliers, dz], axis=1)

@@ -34,7 +34,7 @@ from jaxopt_layers.cones.stack import Stack
 from jaxopt_layers.cones.zero import Zero
 from jaxopt_layers.kkt.regularize import regularize
 from jaxopt_layers.kkt.system import System
-from jaxopt_layers.matrix import matmul, transposed
+from jaxopt_layers.matrix import WithTranspose, matmul
 from jaxopt_layers.pattern import Pattern, rows_at
 from jaxopt_layers.rows import SparseRows
 from jaxopt_layers.sparse_matrix import SparseMatrix
@@ -134,20 +134,16 @@ def _rotation_operations(block: object) -> float:
 class StandardFactor:
     """`scales` D; `metric` h / (w^2 + d h), `mixed` w / (w^2 + d h) and `leak` d / (w^2 + d h) of the curved
     rows; `coupling` R~; `schur`: the inverse factor of S; `bridge`, it times R_f, and `inverse`, like it, of
-    the free variables' matrix. Some come with their transpose."""
+    the free variables' matrix."""
 
     scales: Array
     metric: Array
     mixed: Array
     leak: Array
-    coupling: Array
-    coupling_transposed: Array
-    schur: Array
-    schur_transposed: Array
-    bridge: Array | None = None
-    bridge_transposed: Array | None = None
-    inverse: Array | None = None
-    inverse_transposed: Array | None = None
+    coupling: WithTranspose
+    schur: WithTranspose
+    bridge: WithTranspose | None = None
+    inverse: WithTranspose | None = None
 
 
 @dataclass(frozen=True)
@@ -190,7 +186,7 @@ class StandardForm:
         gram = matmul(coupling * metric[None, :], coupling.T)
         gram = regularize(gram, system.hessian[:p], regularization)
         schur = inverse_factor(gram, repeated)
-        coupled = coupling, transposed(coupling), schur, transposed(schur)
+        coupled = WithTranspose.of(coupling), WithTranspose.of(schur)
         if not len(plan.free):
             return StandardFactor(scales, *curved, *coupled)
 
@@ -202,8 +198,9 @@ class StandardForm:
             matrix = matrix + program.quadratic_scale * rows_at(quadratic, plan.quadratic_entries)
         nothing = jnp.zeros(len(plan.free), dtype)
         inverse = inverse_factor(regularize(matrix, nothing, regularization), repeated)
-        rest = bridge, transposed(bridge), inverse, transposed(inverse)
-        return StandardFactor(scales, *curved, *coupled, *rest)
+        return StandardFactor(
+            scales, *curved, *coupled, WithTranspose.of(bridge), WithTranspose.of(inverse)
+        )
 
     def solve(self, system: System, factor: StandardFactor, right: Array) -> Array:
         plan, p, rotation = self.plan, self.plan.rows, self._rotation(system)
@@ -211,18 +208,16 @@ class StandardForm:
         scales, metric, mixed = (v[None, :] for v in (factor.scales, factor.metric, factor.mixed))
         given = rotation.into(rx[:, plan.conic] / scales)
         known = mixed * rz[:, p:]
-        half = matmul(known + metric * given, factor.coupling_transposed) - rz[:, :p]
-        half = matmul(half, factor.schur_transposed)
+        half = matmul(known + metric * given, factor.coupling.transposed) - rz[:, :p]
+        half = matmul(half, factor.schur.transposed)
         free = rx[:, :0]
         if factor.bridge is not None:
-            assert factor.bridge_transposed is not None
             assert factor.inverse is not None
-            assert factor.inverse_transposed is not None
-            free = rx[:, plan.free] - matmul(half, factor.bridge)
-            free = matmul(matmul(free, factor.inverse_transposed), factor.inverse)
-            half = half + matmul(free, factor.bridge_transposed)
-        multipliers = matmul(half, factor.schur)
-        left = given - matmul(multipliers, factor.coupling)
+            free = rx[:, plan.free] - matmul(half, factor.bridge.matrix)
+            free = matmul(matmul(free, factor.inverse.transposed), factor.inverse.matrix)
+            half = half + matmul(free, factor.bridge.transposed)
+        multipliers = matmul(half, factor.schur.matrix)
+        left = given - matmul(multipliers, factor.coupling.matrix)
         moved = rotation.out(known + metric * left) / scales
         dx = jnp.concatenate([moved, free], axis=1)[:, plan.place]
         dz = mixed * left - factor.leak[None, :] * rz[:, p:]
