@@ -9,9 +9,9 @@ from jaxopt_layers import multifrontal
 from jaxopt_layers.multifrontal.coupling import DenseCoupling, SparseCoupling
 from jaxopt_layers.multifrontal.fronts import WIDEST, find_fronts
 from jaxopt_layers.multifrontal.ordering import adjacency, dissection_order
-from jaxopt_layers.multifrontal.pivots import signed_inverse_factor
 from jaxopt_layers.multifrontal.schedule import CHILDREN, with_few_children
 from jaxopt_layers.pattern import Segments
+from jaxopt_layers.pivots import signed_inverse_factor
 
 
 def path(n):
@@ -127,7 +127,8 @@ def test_the_graphs_come_to_every_stage():
     assert grid.phases
     assert not grid.condensations
     assert sum(len(children) for children in grid.root.children) > 1
-    assert len(path.condensations) > 3
+    assert len(path.condensations) > 1
+    assert path.condensations[0].gone.shape[0] > 1
     assert all(isinstance(step.coupling, SparseCoupling) for step in path.condensations)
     assert isinstance(plan_of("bipartite", 1).condensations[0].coupling, DenseCoupling)
     large = plan_of("large complete", 0).root

@@ -149,7 +149,7 @@ class Dense:
         """The inverse Cholesky factor of ``reduced + shift I``; whether that is positive definite."""
         n, dtype = self.reduced.shape[0], self.reduced.dtype
         moved = self.reduced + shift * jnp.eye(n, dtype=dtype)
-        R = inverse_factor(moved, repeated=False)
+        R = inverse_factor(moved)
         pivots = 1 / jnp.diagonal(R) ** 2
         smallest = (8 + n) * jnp.finfo(dtype).eps * norm_inf(jnp.diagonal(moved))
         definite = jnp.all(jnp.isfinite(R)) & (jnp.min(pivots) > smallest)
@@ -179,7 +179,7 @@ class Dense:
             diagonal = jnp.diagonal(schur)
             small = _DUAL_REGULARIZATION[schur.dtype.itemsize] * norm_inf(diagonal)
             schur = schur + jnp.diag(jnp.where(diagonal > 0, small, 1))
-            R = inverse_factor(0.5 * (schur + schur.T), repeated=False)
+            R = inverse_factor(0.5 * (schur + schur.T))
             dy = matmul(R.T, matmul(R, matmul(columns.T, r1) - right.y))
             dy = jnp.where(jnp.all(jnp.isfinite(dy)), dy, 0)
             return saddle.expand(self.D, right, invert(r1 - matmul(saddle.C.T, dy)), dy)

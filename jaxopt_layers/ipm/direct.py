@@ -49,7 +49,7 @@ def equality_constrained(
     # divided by the regularization, so that a larger one leaves less rounding error.
     strong = jnp.array(float(jnp.finfo(dtype).eps) ** 0.2, dtype)
     system = replace(system, regularization=strong)
-    factor = form.factor(system, repeated=False)
+    factor = form.factor(system)
     unreachable = right - system.product(solved)
     for _ in range(5):
         unreachable -= system.product(form.solve(system, factor, unreachable))

@@ -81,7 +81,7 @@ class _Map:
     def step(self, form: Form, x: Array, w: Array, regularization: Array, passes: int) -> Array:
         """(dx, dw) of Newton's method."""
         projected = ProjectedSystem.at(self.program, *self.spectrum(w), regularization)
-        factor = form.factor(projected.system, repeated=False)
+        factor = form.factor(projected.system)
 
         def solve(right: Array) -> Array:
             return refined_solve(form, projected.system, factor, right[None, :], passes)[0]

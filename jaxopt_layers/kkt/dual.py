@@ -38,7 +38,7 @@ class DualFactor:
 class DualForm:
     """Condensed to the dense rows; P must be diagonal or absent."""
 
-    def factor(self, system: System, repeated: bool = True) -> DualFactor:
+    def factor(self, system: System) -> DualFactor:
         program, rows = system.program, system.program.rows
         assert isinstance(rows, DenseRows)
         count = rows.matrix_count
@@ -62,7 +62,7 @@ class DualForm:
             active = rows.active[:count]
             gram = gram * active[:, None] * active[None, :]
         matrix = regularize(gram, system.hessian[:count], system.regularization)
-        schur = inverse_factor(matrix, repeated)
+        schur = inverse_factor(matrix)
         return DualFactor(weights, diagonal, WithTranspose.of(schur))
 
     def solve(self, system: System, factor: DualFactor, right: Array) -> Array:

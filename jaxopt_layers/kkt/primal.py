@@ -45,7 +45,7 @@ class PrimalFactor:
 class PrimalForm:
     """Condensed to the variables."""
 
-    def factor(self, system: System, repeated: bool = True) -> PrimalFactor:
+    def factor(self, system: System) -> PrimalFactor:
         program, rows = system.program, system.program.rows
         assert isinstance(rows, DenseRows)
         p, n = rows.equalities, rows.variables
@@ -72,7 +72,7 @@ class PrimalForm:
         if rows.free is not None:
             matrix = matrix * rows.free[:, None] * rows.free[None, :]
             diagonal = jnp.where(rows.free > 0, diagonal, 1)
-        inverse = inverse_factor(regularize(matrix, diagonal, system.regularization), repeated)
+        inverse = inverse_factor(regularize(matrix, diagonal, system.regularization))
         if not p:
             return PrimalFactor(weights, WithTranspose.of(inverse))
 
@@ -82,7 +82,7 @@ class PrimalForm:
         coupling = matmul(inverse, equality)
         gram = (1 - _RHO * system.regularization) * matmul(coupling.T, coupling)
         schur = inverse_factor(
-            regularize(gram, jnp.zeros(p, dtype), system.regularization), repeated
+            regularize(gram, jnp.zeros(p, dtype), system.regularization),
         )
         return PrimalFactor(weights, *map(WithTranspose.of, (inverse, coupling, schur)))
 

@@ -31,7 +31,7 @@ def robust_factor(form: Form, system: System) -> tuple[System, Any]:
     def attempt(last: _Attempt) -> _Attempt:
         growth = jnp.where(last.count == 0, 1, _MORE)
         regularization = last.regularization * growth
-        factor = form.factor(replace(system, regularization=regularization), repeated=False)
+        factor = form.factor(replace(system, regularization=regularization))
         finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(factor)]
         failed = ~jnp.all(jnp.stack(finite))
         return _Attempt(regularization, factor, failed, last.count + 1)

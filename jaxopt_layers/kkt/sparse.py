@@ -168,7 +168,7 @@ class SparseForm:
     def steps(self) -> int:
         return self.plan.factorization.steps
 
-    def factor(self, system: System, repeated: bool = True) -> SparseFactor:
+    def factor(self, system: System) -> SparseFactor:
         plan, program, rows = self.plan, system.program, system.program.rows
         assert isinstance(rows, SparseRows)
         dtype, regularization = system.hessian.dtype, system.regularization

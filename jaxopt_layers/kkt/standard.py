@@ -165,7 +165,7 @@ class StandardForm:
         p, free = self.plan.rows, len(self.plan.free)
         return 2 * p * (p + len(self.plan.conic) + free) + 2 * free**2
 
-    def factor(self, system: System, repeated: bool = True) -> StandardFactor:
+    def factor(self, system: System) -> StandardFactor:
         plan, program, rows = self.plan, system.program, system.program.rows
         assert isinstance(rows, SparseRows)
         p, dtype, regularization = plan.rows, system.hessian.dtype, system.regularization
@@ -185,7 +185,7 @@ class StandardForm:
         coupling = self._rotation(system).into(coupling)
         gram = matmul(coupling * metric[None, :], coupling.T)
         gram = regularize(gram, system.hessian[:p], regularization)
-        schur = inverse_factor(gram, repeated)
+        schur = inverse_factor(gram)
         coupled = WithTranspose.of(coupling), WithTranspose.of(schur)
         if not len(plan.free):
             return StandardFactor(scales, *curved, *coupled)
@@ -197,7 +197,7 @@ class StandardForm:
             quadratic = jnp.pad(program.quadratic.values, (0, 1))
             matrix = matrix + program.quadratic_scale * rows_at(quadratic, plan.quadratic_entries)
         nothing = jnp.zeros(len(plan.free), dtype)
-        inverse = inverse_factor(regularize(matrix, nothing, regularization), repeated)
+        inverse = inverse_factor(regularize(matrix, nothing, regularization))
         return StandardFactor(
             scales, *curved, *coupled, WithTranspose.of(bridge), WithTranspose.of(inverse)
         )

@@ -76,8 +76,8 @@ def rotated_system(
 class Form(Protocol):
     """A way to factor a `System`; static, so that it hashes under jit."""
 
-    def factor(self, system: System, repeated: bool = True) -> Any:
-        """The factorization, a pytree; without `repeated` it compiles faster and runs slower."""
+    def factor(self, system: System) -> Any:
+        """The factorization, a pytree."""
         ...
 
     def solve(self, system: System, factor: Any, right: Array) -> Array:

@@ -1,12 +1,13 @@
-"""Nodes without edges between them, eliminated all at once before the fronts are formed.
+"""Clusters of nodes without edges between them, eliminated all at once before the fronts are formed.
 
-A row of the orthant, or a variable with curvature or bounds of its own, is a pivot that needs no other. With
-D the diagonal of such nodes, E their entries in the other rows, what is left is
+With M the blocks of such clusters, E their entries in the other rows, and ``R M R' = D`` (`pivots`), what is
+left is
 
-    K - E D^-1 E',
+    K - E M^-1 E'  =  K - L D^-1 L',        L = E R',
 
 without a front for each. This is the condensed form of the KKT system for those nodes that have few
-neighbours, or many in common, and leaves the others as they are.
+neighbours, or many in common, and leaves the others as they are. L has the entries that eliminating one node
+after the other would fill in, and no more.
 """
 
 from __future__ import annotations
@@ -21,144 +22,124 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_layers.multifrontal.coupling import (
-    Coupling,
-    after_zero,
-    entry_keys,
-    make_coupling,
-    pairs_of,
-)
+from jaxopt_layers.multifrontal.coupling import Coupling, after_zero, make_coupling
+from jaxopt_layers.multifrontal.graph import Graph
 from jaxopt_layers.multifrontal.members import members_last
-from jaxopt_layers.pattern import rows_at
-
-# Nodes with more neighbours than this would fill in too much, unless they have them in common: then the
-# nodes that they reach, not more than this, become one dense block of the entries that are left.
-_MOST_NEIGHBOURS = 32
-_MOST_REACHED = 512
-_COMMON = 0.3
-# Nodes with more neighbours than this wait for a later round, when what would be filled in has mostly been
-# eliminated, unless that leaves less than this part of the round's nodes.
-_THRIFTY_NEIGHBOURS, _THRIFTY_PART = 8, 0.5
-# A round that doesn't eliminate this part of the nodes, and so many, isn't worth its compile time.
-_FEWEST, _FEWEST_NODES = 0.05, 8
+from jaxopt_layers.pattern import Segments, rows_at
+from jaxopt_layers.pivots import unit_inverse_factor
 
 
 @dataclass(frozen=True, eq=False)
 class Condensation:
-    """`kept` and `gone` nodes, and `place`: of every node, its place in the two joined.
+    """`kept` nodes, and those that are `gone`, (k, clusters), where a cluster may repeat its first node.
 
-    - `cross`: which entries stand between a kept and a gone node; `cross_kept`, `cross_gone`: those nodes.
-    - `rows`, `columns`: the places of the entries that are left, among the kept nodes; `stayed`: which
-      entry stood there before, counted from one, 0 for none.
-    - `operations`: about the floating-point operations.
+    - `place`: of every node, its place in the kept and the gone ones, joined.
+    - `own` (k, k, clusters): the places of M's blocks in the diagonal, a zero and the entries, joined.
+    - `factors`, `entries`: of every product of an entry of R and one of E, those; `by_cross` sums them up to
+      the entries of L.
+    - `stayed`: of every entry that is left, which one stood there before, counted from one, 0 for none.
+    - `crosses`, `fills`: how many entries L has, and pairs of them that are multiplied.
     """
 
     kept: np.ndarray
     gone: np.ndarray
     place: np.ndarray
-    cross: np.ndarray
-    cross_kept: np.ndarray
-    cross_gone: np.ndarray
-    rows: np.ndarray
-    columns: np.ndarray
+    own: np.ndarray
+    factors: np.ndarray
+    entries: np.ndarray
+    by_cross: Segments
     stayed: np.ndarray
     coupling: Coupling
-    operations: int
+    crosses: int
+    fills: int
+
+    @property
+    def operations(self) -> int:
+        """About the floating-point operations."""
+        return 2 * (self.fills + len(self.factors))
+
+    @property
+    def numbers(self) -> int:
+        """That a factorization holds."""
+        return self.own.size + self.crosses + len(self.stayed)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Condensed:
-    """The inverse of D, and E, as the values of the cross entries."""
+    """The inverse of D (k clusters,), R (k, k, clusters), and L as the values of its entries."""
 
     inverse: Array
+    factor: Array
     cross: Array
 
 
-def find_condensation(
-    rows: np.ndarray,
-    columns: np.ndarray,
-    starts: np.ndarray,
-    neighbours: np.ndarray,
-    safe: np.ndarray,
-) -> Condensation | None:
-    """The elimination of the safest nodes with few neighbours, or with many in common; None for too few."""
-    degree = np.diff(starts)
-    few = _independent(degree, starts, neighbours, np.where(degree <= _MOST_NEIGHBOURS, safe, 0))
-    fewer = few & (degree <= _THRIFTY_NEIGHBOURS)
-    if _are_enough(fewer) and fewer.sum() >= _THRIFTY_PART * few.sum():
-        return _condensation(rows, columns, fewer)
-    if _are_enough(few):
-        return _condensation(rows, columns, few)
-    many = _independent(degree, starts, neighbours, safe)
-    reached = np.unique(neighbours[np.repeat(many, degree)])
-    in_common = degree[many].sum() >= _COMMON * many.sum() * len(reached)
-    if _are_enough(many) and in_common and len(reached) <= _MOST_REACHED:
-        return _condensation(rows, columns, many)
-    return None
-
-
-def _are_enough(is_gone: np.ndarray) -> bool:
-    least = max(_FEWEST * len(is_gone), _FEWEST_NODES)
-    return is_gone.sum() >= least and not is_gone.all()
-
-
-def _independent(
-    degree: np.ndarray, starts: np.ndarray, neighbours: np.ndarray, safe: np.ndarray
-) -> np.ndarray:
-    """A mask of the safest nodes without edges between them, those with the fewest neighbours first."""
-    is_gone = np.zeros(len(safe), bool)
-    safest = int(safe.max(initial=0))
-    if not safest:
-        return is_gone
-    blocked = safe != safest
-    candidates = np.flatnonzero(~blocked)
-    for node in candidates[np.argsort(degree[candidates], kind="stable")].tolist():
-        if not blocked[node]:
-            is_gone[node] = True
-            blocked[neighbours[starts[node] : starts[node + 1]]] = True
-    return is_gone
-
-
-def _condensation(rows: np.ndarray, columns: np.ndarray, is_gone: np.ndarray) -> Condensation:
-    kept, gone = np.flatnonzero(~is_gone), np.flatnonzero(is_gone)
-    place = np.empty(len(is_gone), np.int64)
-    place[kept], place[gone] = np.arange(len(kept)), np.arange(len(gone))
-
-    gone_row, gone_column = is_gone[rows], is_gone[columns]
-    cross = np.flatnonzero(gone_row | gone_column)
-    swap = gone_column[cross]
-    cross_gone = place[np.where(swap, columns[cross], rows[cross])]
-    cross_kept = place[np.where(swap, rows[cross], columns[cross])]
-    order = np.argsort(cross_gone, kind="stable")
-    cross, cross_gone, cross_kept = cross[order], cross_gone[order], cross_kept[order]
-
-    first, second = pairs_of(cross_gone, len(gone))
-    stay = np.flatnonzero(~(gone_row | gone_column) & (rows != columns))
+def make_condensation(graph: Graph, gone: np.ndarray, left: Graph) -> Condensation:
+    """The elimination of the clusters `gone` (k, clusters), after which the graph is `left`."""
+    size, clusters = gone.shape
+    place = np.full(graph.size, -1)
+    # The last one written stays: of a node that is repeated, its first place.
+    place[gone[::-1].ravel()] = np.arange(gone.size).reshape(gone.shape)[::-1].ravel()
+    is_gone = place >= 0
+    kept = np.flatnonzero(~is_gone)
     width = len(kept)
-    filled = entry_keys(cross_kept[first], cross_kept[second], width)
-    there = entry_keys(place[rows[stay]], place[columns[stay]], width)
-    keys = np.unique(np.concatenate([filled, there]))
-    stayed = np.zeros(len(keys), np.int64)
-    stayed[np.searchsorted(keys, there)] = stay + 1
+    place[kept] = np.arange(width)
+
+    rows, columns = graph.rows, graph.columns
+    gone_row, gone_column = is_gone[rows], is_gone[columns]
+    inside = np.flatnonzero(gone_row & gone_column & (rows != columns))
+    own = np.full((size, size, clusters), graph.size)
+    (first, cluster), second = np.divmod(place[rows[inside]], clusters), place[columns[inside]]
+    second //= clusters
+    own[first, second, cluster] = own[second, first, cluster] = graph.size + 1 + inside
+    reach = _pattern_of_inverse(own > graph.size)
+    own[np.arange(size), np.arange(size)] = gone
+
+    cross = np.flatnonzero(gone_row ^ gone_column)
+    swap = gone_column[cross]
+    node = place[np.where(swap, columns[cross], rows[cross])]
+    row = place[np.where(swap, rows[cross], columns[cross])]
+    pivot, cluster = np.divmod(node, clusters)
+    entry, to = np.nonzero(reach[:, pivot, cluster].T)
+    keys, by_cross = np.unique(
+        (to * clusters + cluster[entry]) * width + row[entry], return_inverse=True
+    )
+    lengths = np.bincount(keys // width)
+
+    stay = np.flatnonzero(~(gone_row | gone_column) & (rows != columns))
+    there = Graph(place[rows[stay]], place[columns[stay]], left.signs, left.safe).keys
+    stayed = np.zeros(len(left.rows), np.int64)
+    stayed[np.searchsorted(left.keys, there)] = stay + 1
     return Condensation(
         kept=kept,
         gone=gone,
         place=np.where(is_gone, width + place, place),
-        cross=cross,
-        cross_kept=cross_kept,
-        cross_gone=cross_gone,
-        rows=keys // width,
-        columns=keys % width,
+        own=own,
+        factors=(to * size + pivot[entry]) * clusters + cluster[entry],
+        entries=cross[entry],
+        by_cross=Segments(by_cross, len(keys)),
         stayed=stayed,
-        coupling=make_coupling(cross_kept, cross_gone, width, len(gone), keys),
-        operations=2 * len(first),
+        coupling=make_coupling(keys % width, keys // width, width, gone.size, left.keys),
+        crosses=len(keys),
+        fills=int(np.sum(lengths * (lengths - 1)) // 2),
     )
+
+
+def _pattern_of_inverse(there: np.ndarray) -> np.ndarray:
+    """Where R can have entries, from where M has (k, k, clusters), by elimination."""
+    size = len(there)
+    there, reach = there.copy(), np.zeros_like(there)
+    reach[np.arange(size), np.arange(size)] = True
+    for pivot in range(size):
+        for row in range(pivot + 1, size):
+            there[row] |= there[row, pivot] & there[pivot]
+            reach[row] |= there[row, pivot] & reach[pivot]
+    return reach
 
 
 @dataclass(frozen=True, eq=False)
 class Rounds:
-    """Rounds one after the other, whose couplings agree on where the members of a batch stand."""
+    """Condensations one after the other, whose couplings agree on where the members of a batch stand."""
 
     steps: tuple[Condensation, ...]
 
@@ -167,12 +148,12 @@ class Rounds:
         return self._batched(self._condense)(diagonal, entries)
 
     def reduce(self, condensed: list[Condensed], right: Array) -> tuple[list[Array], Array]:
-        """The right-hand sides (size, k) before every round, and those of the nodes that are left."""
+        """D^-1 R (right-hand sides (size, k)) of what was eliminated, and the others that are left."""
         return self._batched(self._reduce)(condensed, right)
 
-    def expand(self, condensed: list[Condensed], rights: list[Array], solution: Array) -> Array:
+    def expand(self, condensed: list[Condensed], known: list[Array], solution: Array) -> Array:
         """The solutions (size, k) at all nodes from those at the nodes that are left."""
-        return self._batched(self._expand)(condensed, rights, solution)
+        return self._batched(self._expand)(condensed, known, solution)
 
     def _batched(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return members_last(function) if self.steps[0].coupling.members_last else function
@@ -180,28 +161,58 @@ class Rounds:
     def _condense(self, diagonal: Array, entries: Array) -> tuple[list[Condensed], Array, Array]:
         condensed = []
         for step in self.steps:
-            inverse, cross = 1 / rows_at(diagonal, step.gone), rows_at(entries, step.cross)
-            squares, filled = step.coupling.fill(inverse, cross)
+            done = _factored(step, diagonal, entries)
+            squares, filled = step.coupling.fill(done.inverse, done.cross)
             before = rows_at(after_zero(entries), step.stayed)
             diagonal, entries = rows_at(diagonal, step.kept) - squares, before - filled
-            condensed.append(Condensed(inverse, cross))
+            condensed.append(done)
         return condensed, diagonal, entries
 
     def _reduce(self, condensed: list[Condensed], right: Array) -> tuple[list[Array], Array]:
-        rights = []
+        known = []
         for step, done in zip(self.steps, condensed, strict=True):
-            rights.append(right)
-            known = done.inverse[:, None] * rows_at(right, step.gone)
-            right = rows_at(right, step.kept) - step.coupling.product(done.cross, known)
-        return rights, right
+            own = [rows_at(right, nodes) for nodes in step.gone]
+            found = done.inverse[:, None] * _times(done.factor, own)
+            right = rows_at(right, step.kept) - step.coupling.product(done.cross, found)
+            known.append(found)
+        return known, right
 
-    def _expand(self, condensed: list[Condensed], rights: list[Array], solution: Array) -> Array:
-        rounds = zip(self.steps, condensed, rights, strict=True)
-        for step, done, right in reversed(list(rounds)):
+    def _expand(self, condensed: list[Condensed], known: list[Array], solution: Array) -> Array:
+        rounds = zip(self.steps, condensed, known, strict=True)
+        for step, done, found in reversed(list(rounds)):
             moved = step.coupling.transposed_product(done.cross, solution)
-            rest = done.inverse[:, None] * (rows_at(right, step.gone) - moved)
-            solution = rows_at(jnp.concatenate([solution, rest]), step.place)
+            rest = jnp.split(found - done.inverse[:, None] * moved, len(step.gone))
+            own = _transposed_times(done.factor, rest)
+            solution = rows_at(jnp.concatenate([solution, own]), step.place)
         return solution
+
+
+def _times(factor: Array, parts: list[Array]) -> Array:
+    """R times the right-hand sides (clusters, k) of each node of the clusters, joined."""
+    found = []
+    for i, part in enumerate(parts):
+        found.append(sum((factor[i, j][:, None] * parts[j] for j in range(i)), part))
+    return jnp.concatenate(found)
+
+
+def _transposed_times(factor: Array, parts: list[Array]) -> Array:
+    """The same for R'."""
+    found = []
+    for j, part in enumerate(parts):
+        below = range(j + 1, len(parts))
+        found.append(sum((factor[i, j][:, None] * parts[i] for i in below), part))
+    return jnp.concatenate(found)
+
+
+def _factored(step: Condensation, diagonal: Array, entries: Array) -> Condensed:
+    blocks = rows_at(jnp.concatenate([diagonal, after_zero(entries)]), step.own)
+    inverse, factor = unit_inverse_factor(blocks)
+    inverse = inverse.reshape(-1, *inverse.shape[2:])
+    flat = factor.reshape(-1, *factor.shape[3:])
+    cross = step.by_cross.sum(
+        lambda i: rows_at(flat, step.factors[i]) * rows_at(entries, step.entries[i]), entries
+    )
+    return Condensed(inverse, factor, cross)
 
 
 def in_rounds(steps: list[Condensation]) -> tuple[Rounds, ...]:

@@ -1,7 +1,7 @@
-"""How nodes that are eliminated at once are coupled to the others: E, by its entries or as a matrix.
+"""How nodes that are eliminated at once are coupled to the others: L, by its entries or as a matrix.
 
-With D the diagonal of the nodes that are gone, three products are needed: E D^-1 E' at the places of the
-entries that are left, E times what is known of right-hand sides, and E' times a solution. Where the nodes
+With D the pivots of the nodes that are gone, three products are needed: L D^-1 L' at the places of the
+entries that are left, L times what is known of right-hand sides, and L' times a solution. Where the nodes
 have few neighbours the first is a sum over pairs of entries; where they share many, a matrix product.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 
 from jaxopt_layers.matrix import matmul
+from jaxopt_layers.multifrontal.graph import entry_keys, pairs_of
 from jaxopt_layers.pattern import Segments, rows_at
 
 # A product of two entries that are gathered costs as much as so many operations of a matrix product.
@@ -22,7 +23,7 @@ _GATHERED = 50
 
 
 class Coupling(Protocol):
-    """E, of shape (kept, gone), from the values of its entries.
+    """L, of shape (kept, gone), from the values of its entries.
 
     With `members_last`, every array of numbers has one more axis, the last, for the members of a batch.
     """
@@ -30,15 +31,15 @@ class Coupling(Protocol):
     members_last: bool
 
     def fill(self, inverse: Array, cross: Array) -> tuple[Array, Array]:
-        """Of ``E D^-1 E'`` the diagonal (kept,), and what is at the entries that are left."""
+        """Of ``L D^-1 L'`` the diagonal (kept,), and what is at the entries that are left."""
         ...
 
     def product(self, cross: Array, known: Array) -> Array:
-        """E times (gone, k)."""
+        """L times (gone, k)."""
         ...
 
     def transposed_product(self, cross: Array, solution: Array) -> Array:
-        """E' times (kept, k)."""
+        """L' times (kept, k)."""
         ...
 
 
@@ -92,8 +93,8 @@ class DenseCoupling:
     filled: np.ndarray
 
     def fill(self, inverse: Array, cross: Array) -> tuple[Array, Array]:
-        E = self._matrix(cross)
-        product = matmul(E * inverse[None, :], E.T)
+        L = self._matrix(cross)
+        product = matmul(L * inverse[None, :], L.T)
         return (
             rows_at(_behind(jnp.diagonal(product)), self.of_kept),
             rows_at(_behind(product.ravel()), self.filled),
@@ -158,21 +159,3 @@ def _dense(
     one, two = of_kept[left // size], of_kept[left % size]
     filled = np.where((one < count) & (two < count), one * count + two, count * count)
     return DenseCoupling(reached, of_kept.astype(np.int32), matrix, filled.astype(np.int32))
-
-
-def entry_keys(first: np.ndarray, second: np.ndarray, size: int) -> np.ndarray:
-    """One number for each place of a symmetric matrix."""
-    return np.maximum(first, second) * size + np.minimum(first, second)
-
-
-def pairs_of(owner: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs of different positions with the same owner, owners being in order."""
-    starts = np.searchsorted(owner, np.arange(count + 1))
-    lengths = np.diff(starts)
-    parts = [np.zeros((2, 0), np.int64)]
-    for length in np.unique(lengths[lengths > 1]):
-        first, second = np.triu_indices(length, 1)
-        own = starts[:-1][lengths == length][:, None]
-        parts.append(np.stack([(own + first[None, :]).ravel(), (own + second[None, :]).ravel()]))
-    first, second = np.concatenate(parts, axis=1)
-    return first, second

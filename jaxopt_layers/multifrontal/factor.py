@@ -11,10 +11,10 @@ from jax import Array, lax
 from jaxopt_layers.matrix import matmul
 from jaxopt_layers.multifrontal.condense import Condensed
 from jaxopt_layers.multifrontal.coupling import after_zero
-from jaxopt_layers.multifrontal.pivots import signed_inverse_factor
 from jaxopt_layers.multifrontal.plan import PhasePlan, Plan
 from jaxopt_layers.multifrontal.root import factor_root
 from jaxopt_layers.multifrontal.updates import Updates
+from jaxopt_layers.pivots import signed_inverse_factor
 
 
 @jax.tree_util.register_dataclass

@@ -7,9 +7,16 @@ from functools import cached_property
 
 import numpy as np
 
-from jaxopt_layers.multifrontal.condense import Condensation, Rounds, find_condensation, in_rounds
+from jaxopt_layers.multifrontal.clusters import find_clusters
+from jaxopt_layers.multifrontal.condense import (
+    Condensation,
+    Rounds,
+    in_rounds,
+    make_condensation,
+)
 from jaxopt_layers.multifrontal.fronts import Fronts, operations
-from jaxopt_layers.multifrontal.ordering import adjacency, dissection_order
+from jaxopt_layers.multifrontal.graph import Graph
+from jaxopt_layers.multifrontal.ordering import dissection_order
 from jaxopt_layers.multifrontal.root import Root, make_root
 from jaxopt_layers.multifrontal.schedule import CHILDREN, Phase
 from jaxopt_layers.multifrontal.tree import find_tree
@@ -78,9 +85,7 @@ class Plan:
             phase.count * (phase.width * (phase.width + phase.height) + phase.height**2)
             for phase in self.phases
         )
-        condensed = sum(
-            len(step.gone) + len(step.cross) + len(step.rows) for step in self.condensations
-        )
+        condensed = sum(step.numbers for step in self.condensations)
         return condensed + fronts + self.root.size**2
 
     @property
@@ -101,25 +106,21 @@ def make_plan(
     `signs` (size,) are those of the pivots; positive ones come first in a front. Where `safe` is
     positive a node may be eliminated before all others, the larger the better.
     """
-    neighbours, starts = adjacency(size, rows, columns)
-    condensations = []
+    graph, condensations = Graph(rows, columns, signs, safe), []
     while len(condensations) < _CONDENSATIONS:
-        step = find_condensation(rows, columns, starts, neighbours, safe)
-        if step is None:
+        found = find_clusters(graph)
+        if found is None:
             break
-        condensations.append(step)
-        # What a safe node has been eliminated into is safe itself if it has the other sign.
-        other = signs[step.kept][step.cross_kept] != signs[step.gone][step.cross_gone]
-        gained = np.where(other, safe[step.gone][step.cross_gone], 0)
-        safe, signs = safe[step.kept], signs[step.kept]
-        np.maximum.at(safe, step.cross_kept, gained)
-        rows, columns = step.rows, step.columns
-        neighbours, starts = adjacency(len(signs), rows, columns)
+        clusters, left = found
+        condensations.append(make_condensation(graph, clusters, left))
+        graph = left
+    neighbours, starts = graph.adjacency
     tree, order = find_tree(neighbours, starts, dissection_order(neighbours, starts))
+    signs = graph.signs
     pivots = [_positive_first(nodes, signs) for nodes in tree.fronts.pivots]
     fronts = Fronts(pivots, tree.fronts.below, tree.fronts.parent)
     top = _positive_first(order[len(order) - tree.rooted :], signs)
-    phases, root, position = _index(rows, columns, signs, fronts, tree.phases, top)
+    phases, root, position = _index(graph, fronts, tree.phases, top)
     return Plan(size, in_rounds(condensations), phases, root, position)
 
 
@@ -157,16 +158,12 @@ class _Places:
 
 
 def _index(
-    rows: np.ndarray,
-    columns: np.ndarray,
-    signs: np.ndarray,
-    fronts: Fronts,
-    phases: list[Phase],
-    top: np.ndarray,
+    graph: Graph, fronts: Fronts, phases: list[Phase], top: np.ndarray
 ) -> tuple[tuple[PhasePlan, ...], Root, np.ndarray]:
+    signs = graph.signs
     places = _Places.of(len(signs), fronts, phases, top)
     children = fronts.children()
-    entries = _own_entries(len(children) + 1, rows, columns, places)
+    entries = _own_entries(len(children) + 1, graph, places)
     plans = [
         _phase_plan(p, phase, signs, fronts, children, entries, places)
         for p, phase in enumerate(phases)
@@ -252,9 +249,10 @@ def _phase_plan(
 
 
 def _own_entries(
-    count: int, rows: np.ndarray, columns: np.ndarray, of: _Places
+    count: int, graph: Graph, of: _Places
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Of each front, the entries that it holds, counted from one, and their nodes, a pivot first."""
+    rows, columns = graph.rows, graph.columns
     swap = of.pivot[rows] > of.pivot[columns]
     first, second = np.where(swap, columns, rows), np.where(swap, rows, columns)
     off_diagonal = np.flatnonzero(first != second)

@@ -21,8 +21,8 @@ from jax import Array
 
 from jaxopt_layers.cholesky import inverse_factor
 from jaxopt_layers.matrix import matmul
-from jaxopt_layers.multifrontal.pivots import TOGETHER, signed_inverse_factor
 from jaxopt_layers.pattern import Segments, rows_at, sum_along
+from jaxopt_layers.pivots import signed_inverse_factor
 
 # Up to so many rows the root is factored like a front.
 _BY_ROWS = 128
@@ -124,33 +124,21 @@ def _flat(root: Root, updates: list[Array]) -> Array:
 
 
 def _inverse_factor(matrix: Array, positive: int) -> Array:
-    # Large ones are asked for as if not repeated, though they are: next to everything else in a sparse
-    # program they cost little to run, and the recursion would be a quarter of what is compiled.
     size = matrix.shape[0]
     if size <= _BY_ROWS:
-        return _by_rows(matrix, positive)
+        signs = np.where(np.arange(size) < positive, 1, -1)
+        return signed_inverse_factor(matrix, jnp.asarray(signs, matrix.dtype))
     if positive == size:
-        return inverse_factor(matrix, repeated=False)
+        return inverse_factor(matrix)
     if not positive:
-        return inverse_factor(-matrix, repeated=False)
-    first = inverse_factor(matrix[:positive, :positive], repeated=False)
+        return inverse_factor(-matrix)
+    first = inverse_factor(matrix[:positive, :positive])
     coupling = matmul(first, matrix[:positive, positive:])
     rest = matmul(coupling.T, coupling) - matrix[positive:, positive:]
-    second = inverse_factor(rest, repeated=False)
+    second = inverse_factor(rest)
     corner = -matmul(second, matmul(coupling.T, first))
     above = jnp.zeros((positive, size - positive), matrix.dtype)
     return jnp.block([[first, above], [corner, second]])
-
-
-def _by_rows(matrix: Array, positive: int) -> Array:
-    """A few rows at a time, as in a front: as fast up to this size, and a quarter of the compile time."""
-    size = matrix.shape[0]
-    more = -size % TOGETHER
-    index = jnp.arange(size + more)
-    unit = jnp.diag((index >= size).astype(matrix.dtype))
-    signs = jnp.where((index < positive) | (index >= size), 1, -1).astype(matrix.dtype)
-    padded = jnp.pad(matrix, ((0, more), (0, more))) + unit
-    return signed_inverse_factor(padded, signs)[:size, :size]
 
 
 def solve_root(root: Root, inverse: Array, right: Array, updates: list[Array]) -> Array:

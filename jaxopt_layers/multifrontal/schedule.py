@@ -15,7 +15,7 @@ from itertools import combinations
 import numpy as np
 
 from jaxopt_layers.multifrontal.fronts import Fronts, operations
-from jaxopt_layers.multifrontal.pivots import TOGETHER
+from jaxopt_layers.pivots import TOGETHER
 
 # How many children a front takes; with more of them, fronts without pivots add them up first.
 CHILDREN = 2
