@@ -25,16 +25,17 @@ matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 def constant_like(value: Array | float, reference: Array, dtype: DTypeLike) -> Array:
-    """A constant that varies over a mesh as a reference does.
+    """A constant that varies over a mesh, and over the members of a batch, as a reference does.
 
     Under `jax.shard_map` the carry of a loop must vary over the mesh as its body makes it vary: a bare
-    constant does not. There the constant depends on the reference (in no value, unless it is NaN).
+    constant does not. Under `jax.vmap` one that does not vary from the start is traced once more. So the
+    constant depends on the reference, in no value, which the compiler sees at once.
     """
     constant = jnp.asarray(value, dtype)
-    if not varying_axes(reference):
-        return constant
-    anchor = jnp.ravel(reference)[:1].sum()
-    return constant + jnp.where(anchor == anchor, 0, 0).astype(dtype)
+    anchor = reference if reference.ndim == 0 else jnp.ravel(reference)[:1].sum()
+    zero = jnp.zeros((), dtype)
+    nothing = lax.select(lax.eq(anchor, anchor), zero, zero)
+    return lax.add(constant, lax.broadcast(nothing, constant.shape))
 
 
 def varying_axes(array: Array) -> frozenset[str]:

@@ -113,6 +113,41 @@ class Segments:
                 parts.append(reduce(jnp.add, terms))
         return self._in_place(parts, jnp.zeros_like(like, shape=(0, *like.shape[1:])))
 
+    @cached_property
+    def _arrangement(self) -> np.ndarray:
+        """All terms' entries, bucket after bucket, the first of every segment before the second."""
+        terms = [entries.T.ravel() for entries, _ in self._buckets]
+        return np.concatenate([np.zeros(0, np.int32), *terms])
+
+    def arrange(self, values: Array) -> Array:
+        """The values of the entries in the order in which `dot` takes them."""
+        return rows_at(values, self._arrangement)
+
+    def dot(self, arranged: Array, value: Callable[[np.ndarray], Array], like: Array) -> Array:
+        """The sum of arranged values (entries, members) times `value(entries)` (.., k, members) over each
+        segment; one gather less than `sum`, for values that are used again and again."""
+        parts, start = [], 0
+        for entries, there in self._buckets:
+            count, length = entries.shape
+            own = arranged[start : start + entries.size]
+            start += entries.size
+            if not entries.size:
+                parts.append(jnp.zeros_like(like, shape=(count, *like.shape[1:])))
+            elif length > _WRITTEN_OUT:
+                terms = own[:, None] * value(entries.T.ravel())
+                terms = terms.reshape(length, count, *terms.shape[1:])
+                parts.append(sum_along(_where(None if there is None else there.T, terms), 0))
+            else:
+                columns = [
+                    _where(
+                        None if there is None else there[:, k],
+                        own[k * count : (k + 1) * count][:, None] * value(entries[:, k]),
+                    )
+                    for k in range(length)
+                ]
+                parts.append(reduce(jnp.add, columns))
+        return self._in_place(parts, jnp.zeros_like(like, shape=(0, *like.shape[1:])))
+
     def _in_place(self, parts: list[Array], empty: Array) -> Array:
         """What was found bucket by bucket, in the segments' order."""
         joined = jnp.concatenate(parts) if parts else empty

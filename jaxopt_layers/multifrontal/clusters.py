@@ -25,7 +25,7 @@ _THRIFTY_NEIGHBOURS, _THRIFTY_PART = 8, 0.5
 # A round that doesn't eliminate this part of the nodes, and so many, isn't worth its compile time.
 _FEWEST, _FEWEST_NODES = 0.05, 8
 # A cluster has no more nodes than this, and all clusters, padded to one size, not so many times their nodes.
-_LARGEST = 3
+_LARGEST = 4
 _PADDING = 2.0
 
 

@@ -67,11 +67,11 @@ class Condensation:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Condensed:
-    """The inverse of D (k clusters,), R (k, k, clusters), and L as the values of its entries."""
+    """The inverse of D (k clusters,), R (k, k, clusters), and L as its coupling arranges it."""
 
     inverse: Array
     factor: Array
-    cross: Array
+    coupled: Any
 
 
 def make_condensation(graph: Graph, gone: np.ndarray, left: Graph) -> Condensation:
@@ -161,11 +161,11 @@ class Rounds:
     def _condense(self, diagonal: Array, entries: Array) -> tuple[list[Condensed], Array, Array]:
         condensed = []
         for step in self.steps:
-            done = _factored(step, diagonal, entries)
-            squares, filled = step.coupling.fill(done.inverse, done.cross)
+            inverse, factor, cross = _factored(step, diagonal, entries)
+            squares, filled = step.coupling.fill(inverse, cross)
             before = rows_at(after_zero(entries), step.stayed)
             diagonal, entries = rows_at(diagonal, step.kept) - squares, before - filled
-            condensed.append(done)
+            condensed.append(Condensed(inverse, factor, step.coupling.arrange(cross)))
         return condensed, diagonal, entries
 
     def _reduce(self, condensed: list[Condensed], right: Array) -> tuple[list[Array], Array]:
@@ -173,14 +173,14 @@ class Rounds:
         for step, done in zip(self.steps, condensed, strict=True):
             own = [rows_at(right, nodes) for nodes in step.gone]
             found = done.inverse[:, None] * _times(done.factor, own)
-            right = rows_at(right, step.kept) - step.coupling.product(done.cross, found)
+            right = rows_at(right, step.kept) - step.coupling.product(done.coupled, found)
             known.append(found)
         return known, right
 
     def _expand(self, condensed: list[Condensed], known: list[Array], solution: Array) -> Array:
         rounds = zip(self.steps, condensed, known, strict=True)
         for step, done, found in reversed(list(rounds)):
-            moved = step.coupling.transposed_product(done.cross, solution)
+            moved = step.coupling.transposed_product(done.coupled, solution)
             rest = jnp.split(found - done.inverse[:, None] * moved, len(step.gone))
             own = _transposed_times(done.factor, rest)
             solution = rows_at(jnp.concatenate([solution, own]), step.place)
@@ -204,7 +204,8 @@ def _transposed_times(factor: Array, parts: list[Array]) -> Array:
     return jnp.concatenate(found)
 
 
-def _factored(step: Condensation, diagonal: Array, entries: Array) -> Condensed:
+def _factored(step: Condensation, diagonal: Array, entries: Array) -> tuple[Array, Array, Array]:
+    """The inverse of D, R, and the values of L's entries."""
     blocks = rows_at(jnp.concatenate([diagonal, after_zero(entries)]), step.own)
     inverse, factor = unit_inverse_factor(blocks)
     inverse = inverse.reshape(-1, *inverse.shape[2:])
@@ -212,7 +213,7 @@ def _factored(step: Condensation, diagonal: Array, entries: Array) -> Condensed:
     cross = step.by_cross.sum(
         lambda i: rows_at(flat, step.factors[i]) * rows_at(entries, step.entries[i]), entries
     )
-    return Condensed(inverse, factor, cross)
+    return inverse, factor, cross
 
 
 def in_rounds(steps: list[Condensation]) -> tuple[Rounds, ...]:

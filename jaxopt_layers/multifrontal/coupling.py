@@ -8,7 +8,7 @@ have few neighbours the first is a sum over pairs of entries; where they share m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,11 +34,15 @@ class Coupling(Protocol):
         """Of ``L D^-1 L'`` the diagonal (kept,), and what is at the entries that are left."""
         ...
 
-    def product(self, cross: Array, known: Array) -> Array:
+    def arrange(self, cross: Array) -> Any:
+        """L, in the form that the products take."""
+        ...
+
+    def product(self, arranged: Any, known: Array) -> Array:
         """L times (gone, k)."""
         ...
 
-    def transposed_product(self, cross: Array, solution: Array) -> Array:
+    def transposed_product(self, arranged: Any, solution: Array) -> Array:
         """L' times (kept, k)."""
         ...
 
@@ -66,15 +70,14 @@ class SparseCoupling:
         )
         return squares, pairs
 
-    def product(self, cross: Array, known: Array) -> Array:
-        return self.by_kept.sum(
-            lambda i: rows_at(cross, i)[:, None] * rows_at(known, self.gone[i]), known
-        )
+    def arrange(self, cross: Array) -> tuple[Array, Array]:
+        return self.by_kept.arrange(cross), self.by_gone.arrange(cross)
 
-    def transposed_product(self, cross: Array, solution: Array) -> Array:
-        return self.by_gone.sum(
-            lambda i: rows_at(cross, i)[:, None] * rows_at(solution, self.kept[i]), solution
-        )
+    def product(self, arranged: tuple[Array, Array], known: Array) -> Array:
+        return self.by_kept.dot(arranged[0], lambda i: rows_at(known, self.gone[i]), known)
+
+    def transposed_product(self, arranged: tuple[Array, Array], solution: Array) -> Array:
+        return self.by_gone.dot(arranged[1], lambda i: rows_at(solution, self.kept[i]), solution)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,21 +96,21 @@ class DenseCoupling:
     filled: np.ndarray
 
     def fill(self, inverse: Array, cross: Array) -> tuple[Array, Array]:
-        L = self._matrix(cross)
+        L = self.arrange(cross)
         product = matmul(L * inverse[None, :], L.T)
         return (
             rows_at(_behind(jnp.diagonal(product)), self.of_kept),
             rows_at(_behind(product.ravel()), self.filled),
         )
 
-    def product(self, cross: Array, known: Array) -> Array:
-        return rows_at(_behind(matmul(self._matrix(cross), known)), self.of_kept)
-
-    def transposed_product(self, cross: Array, solution: Array) -> Array:
-        return matmul(self._matrix(cross).T, rows_at(solution, self.reached))
-
-    def _matrix(self, cross: Array) -> Array:
+    def arrange(self, cross: Array) -> Array:
         return rows_at(after_zero(cross), self.matrix)
+
+    def product(self, arranged: Array, known: Array) -> Array:
+        return rows_at(_behind(matmul(arranged, known)), self.of_kept)
+
+    def transposed_product(self, arranged: Array, solution: Array) -> Array:
+        return matmul(arranged.T, rows_at(solution, self.reached))
 
 
 def after_zero(values: Array) -> Array:
