@@ -1,10 +1,11 @@
 """The sparse factorization: its symbolic phase on the host, its numbers in batches, on any device.
 
 A pattern never changes while the values do. So the elimination order, the fronts and the schedule in
-which they are factored are found once, when tracing. The numbers then take three stages: rounds of nodes
-without edges between them (`condense`), which come to most of a chain or a tree; a few loops over batches
-of fronts that are padded to one size (Duff & Reid 1983, "The multifrontal solution of indefinite sparse
-symmetric linear equations"; Liu 1992); and one dense root.
+which they are factored are found once, when tracing. The numbers then take three stages: rounds of small
+clusters of nodes without edges between them (`clusters` chooses them, `condense` eliminates them), which
+come to most of a chain or a tree; a few loops over batches of fronts that are padded to one size (Duff &
+Reid 1983, "The multifrontal solution of indefinite sparse symmetric linear equations"; Liu 1992); and one
+dense root.
 """
 
 from jaxopt_layers.multifrontal.factor import Factor as Factor
