@@ -37,13 +37,17 @@ def find_clusters(graph: Graph) -> tuple[np.ndarray, Graph] | None:
     rest, nodes, order = graph, np.arange(graph.size), np.zeros(0, np.int64)
     found = None
     while (chosen := _independent_nodes(rest)) is not None:
+        # Nodes with neighbours in common become a matrix, of which others would be columns of zeros.
+        is_matrix = np.diff(rest.adjacency[1])[chosen].max() > _MOST_NEIGHBOURS
         order = np.concatenate([order, nodes[chosen]])
         clusters = _joined(graph, order)
-        if clusters is None:
+        if clusters is None or (is_matrix and found is not None):
             break
         rest, kept = rest.without(chosen)
         nodes = nodes[kept]
         found = clusters, rest
+        if is_matrix:
+            break
     return found
 
 
