@@ -136,6 +136,20 @@ def test_the_graphs_come_to_every_stage():
     assert 0 < large.positive < large.size
 
 
+def test_nodes_that_become_a_matrix_are_eliminated_on_their_own():
+    """Joined with the leaves before them, they would be multiplied with a column of zeros for each."""
+    count, reached = 60, 40
+    rows, columns = bipartite(count, reached)
+    leaves = count + reached + np.arange(count)
+    rows, columns = np.append(rows, leaves), np.append(columns, np.arange(count))
+    signs = np.concatenate([np.ones(count), -np.ones(reached), -np.ones(count)])
+    safe = np.concatenate([np.zeros(count + reached, int), np.full(count, 2)])
+    plan = multifrontal.make_plan(len(signs), rows, columns, signs, safe)
+    first, second = plan.condensations
+    assert first.gone.size == second.gone.size == count
+    assert isinstance(second.coupling, DenseCoupling)
+
+
 @pytest.mark.parametrize("size", [4, 12, 32])
 def test_signed_inverse_factor(size, rng):
     signs = np.where(rng.uniform(size=size) < 0.5, 1.0, -1.0)
