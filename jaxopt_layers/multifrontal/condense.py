@@ -23,7 +23,7 @@ import numpy as np
 from jax import Array
 
 from jaxopt_layers.multifrontal.coupling import Coupling, after_zero, make_coupling
-from jaxopt_layers.multifrontal.graph import Graph
+from jaxopt_layers.multifrontal.graph import Graph, entry_keys
 from jaxopt_layers.multifrontal.members import members_last
 from jaxopt_layers.pattern import Segments, rows_at
 from jaxopt_layers.pivots import unit_inverse_factor
@@ -107,7 +107,7 @@ def make_condensation(graph: Graph, gone: np.ndarray, left: Graph) -> Condensati
     lengths = np.bincount(keys // width)
 
     stay = np.flatnonzero(~(gone_row | gone_column) & (rows != columns))
-    there = Graph(place[rows[stay]], place[columns[stay]], left.signs, left.safe).keys
+    there = entry_keys(place[rows[stay]], place[columns[stay]], width)
     stayed = np.zeros(len(left.rows), np.int64)
     stayed[np.searchsorted(left.keys, there)] = stay + 1
     return Condensation(
