@@ -21,7 +21,7 @@ _WRITTEN_OUT = 4
 # Sums of up to so many terms along the last axis, too, are better compiled than handed to a library.
 _SHORT = 16
 # A bucket costs a kernel, to compile and to launch: as much as so many terms of a sum.
-_BUCKET = 1000
+_BUCKET = 2000
 # A dense block of at least so many entries, and this part of all, is multiplied as a matrix.
 _BLOCK, _BLOCK_PART = 256, 0.5
 

@@ -178,7 +178,7 @@ class KKTRule:
             self.settings,
             choose_form(system.program, self.layout.cone),
             system,
-            factor,
+            factor.unpacked(),
             into * right,
         )
 

@@ -259,7 +259,7 @@ class ResidualMapRule:
         return projected.solve(
             self._program(data, marks, scaling),
             right,
-            lambda rhs: solve_attainable(self.settings, form, projected.system, factor, rhs),
+            lambda rhs: solve_attainable(self.settings, form, projected.system, factor.unpacked(), rhs),
             transposed,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,7 @@ class Factor:
     root: Array
 
 
+@partial(jax.jit, static_argnums=0)
 def factor(plan: Plan, diagonal: Array, entries: Array) -> Factor:
     """Factor the matrix with this diagonal (size,) and these entries, in the order of `make_plan`.
 

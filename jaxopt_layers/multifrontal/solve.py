@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from jaxopt_layers.multifrontal.updates import Updates
 from jaxopt_layers.pattern import rows_at
 
 
+@partial(jax.jit, static_argnums=0)
 def solve(plan: Plan, factor: Factor, right: Array) -> Array:
     """The solutions for a stack of right-hand sides (k, size)."""
     right, before = right.T, []
