@@ -20,6 +20,8 @@ from jax.custom_batching import custom_vmap
 # What a chunk's matrices may take, less than a core's own cache, and the fewest members that are worth it.
 _CHUNK_BYTES = 0.8e6
 _FEWEST_MEMBERS = 4
+# How small a chunk may be, against the largest, so that the batch divides into equal ones.
+_LEAST_PART = 0.6
 
 
 def in_chunks(function: Callable[..., Any], member_bytes: int) -> Callable[..., Any]:
@@ -84,14 +86,23 @@ def filled_up(leaf: Any, padding: int) -> Any:
     return jnp.concatenate([leaf, jnp.repeat(leaf[-1:], padding, axis=0)])
 
 
+def _chunk_size(size: int, members: int) -> int:
+    """At most `members`: one that divides the batch, where that is not much smaller; filling up is a copy of
+    everything."""
+    for chunk in range(members, math.ceil(_LEAST_PART * members) - 1, -1):
+        if size % chunk == 0:
+            return chunk
+    return math.ceil(size / math.ceil(size / members))
+
+
 def _map_equal_chunks(
     call: Callable[[list[Any]], Any], batched: list[Any], size: int, members: int
 ) -> Any:
     """Split into chunks of one size, the last filled up by repeating a member, so that one is compiled."""
-    count = max(1, math.ceil(size / members))
-    if count == 1:
+    if size <= members:
         return call(batched)
-    chunk = math.ceil(size / count)
+    chunk = _chunk_size(size, members)
+    count = math.ceil(size / chunk)
     padding = count * chunk - size
 
     def split(leaf: Any) -> Any:

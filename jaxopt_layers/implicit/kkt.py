@@ -28,7 +28,7 @@ from jaxopt_layers.equilibrate import Scaling, scale
 from jaxopt_layers.implicit.attainable import solve_attainable
 from jaxopt_layers.implicit.data import Data, Layout, Marks, Vectors
 from jaxopt_layers.implicit.least_squares import PseudoInverse, pseudo_inverse
-from jaxopt_layers.kkt import System, choose_form, robust_factor
+from jaxopt_layers.kkt import System, choose_form, restore, robust_factor
 from jaxopt_layers.matrix import outer_like
 from jaxopt_layers.problem import Program
 from jaxopt_layers.settings import Settings, tolerances
@@ -178,7 +178,7 @@ class KKTRule:
             self.settings,
             choose_form(system.program, self.layout.cone),
             system,
-            factor.unpacked(),
+            restore(factor),
             into * right,
         )
 

@@ -31,7 +31,7 @@ from jaxopt_layers.equilibrate import Scaling, scale
 from jaxopt_layers.implicit.attainable import solve_attainable
 from jaxopt_layers.implicit.data import Data, Layout, Marks, Vectors
 from jaxopt_layers.implicit.iterative import dense_pseudo_inverse, least_squares_by_lsmr
-from jaxopt_layers.kkt import ProjectedSystem, choose_form, robust_factor
+from jaxopt_layers.kkt import ProjectedSystem, choose_form, restore, robust_factor
 from jaxopt_layers.matrix import matmul
 from jaxopt_layers.problem import Program
 from jaxopt_layers.settings import Settings, tolerances
@@ -259,7 +259,9 @@ class ResidualMapRule:
         return projected.solve(
             self._program(data, marks, scaling),
             right,
-            lambda rhs: solve_attainable(self.settings, form, projected.system, factor.unpacked(), rhs),
+            lambda rhs: solve_attainable(
+                self.settings, form, projected.system, restore(factor), rhs
+            ),
             transposed,
         )
 

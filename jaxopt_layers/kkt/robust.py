@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxopt_layers.kkt.packed import Packed
+from jaxopt_layers.kkt.keep import keep
 from jaxopt_layers.kkt.system import Form, System
 from jaxopt_layers.matrix import constant_like
 
@@ -27,19 +27,20 @@ class _Attempt:
 
 
 def robust_factor(form: Form, system: System) -> tuple[System, Any]:
-    """Factor a system, and return it with the regularization that did."""
+    """Factor a system: it with the regularization that did, and the factorization, to be `restore`d."""
 
-    def packed(system: System) -> Packed:
-        return Packed.of(form.factor(system))
+    def kept(system: System) -> Any:
+        return keep(form.factor(system))
 
     def attempt(last: _Attempt) -> _Attempt:
         growth = jnp.where(last.count == 0, 1, _MORE)
         regularization = last.regularization * growth
-        factor = packed(replace(system, regularization=regularization))
-        failed = ~jnp.all(jnp.isfinite(factor.numbers))
+        factor = kept(replace(system, regularization=regularization))
+        finite = [jnp.all(jnp.isfinite(array)) for array in jax.tree.leaves(factor)]
+        failed = ~jnp.all(jnp.stack(finite))
         return _Attempt(regularization, factor, failed, last.count + 1)
 
-    shape = jax.eval_shape(packed, system)
+    shape = jax.eval_shape(kept, system)
     anchor = system.program.matrix_anchor + jnp.sum(system.hessian[:1])
     first = _Attempt(
         regularization=system.regularization + constant_like(0, anchor, anchor.dtype),

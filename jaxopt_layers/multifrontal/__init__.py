@@ -10,6 +10,7 @@ dense root.
 
 from jaxopt_layers.multifrontal.factor import Factor as Factor
 from jaxopt_layers.multifrontal.factor import factor as factor
+from jaxopt_layers.multifrontal.members import members_last as members_last
 from jaxopt_layers.multifrontal.ordering import is_available as is_available
 from jaxopt_layers.multifrontal.plan import Plan as Plan
 from jaxopt_layers.multifrontal.plan import make_plan as make_plan
