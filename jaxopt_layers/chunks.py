@@ -21,7 +21,7 @@ from jax.custom_batching import custom_vmap
 _CHUNK_BYTES = 0.8e6
 _FEWEST_MEMBERS = 4
 # How small a chunk may be, against the largest, so that the batch divides into equal ones.
-_LEAST_PART = 0.6
+_LEAST_PART = 0.5
 
 
 def in_chunks(function: Callable[..., Any], member_bytes: int) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxopt_layers as jl
-from jaxopt_layers.chunks import in_chunks
+from jaxopt_layers.chunks import _chunk_size, in_chunks
 
 
 def squares(x, y):
@@ -34,9 +34,17 @@ def test_nested_maps(rng):
     jax.tree.map(np.testing.assert_array_equal, chunked(x, y), expected)
 
 
+@pytest.mark.parametrize(
+    ("size", "members", "expected"),
+    [(128, 6, 4), (128, 15, 8), (16, 15, 8), (21, 15, 11), (37, 8, 8), (100, 25, 25), (7, 6, 4)],
+)
+def test_chunks_divide_the_batch_where_they_can(size, members, expected):
+    assert _chunk_size(size, members) == expected
+
+
 @pytest.mark.slow
 def test_large_programs_in_chunks(rng):
-    """40 variables and 21 members make three chunks, the last with padding."""
+    """40 variables and 21 members make two chunks, the last with padding."""
     n, size = 40, 21
     root = rng.normal(size=(size, n, n))
     Q = root @ root.transpose(0, 2, 1) / n + np.eye(n)

@@ -10,7 +10,7 @@ import pytest
 from jaxopt_layers.cholesky import _by_library, inverse_factor
 from jaxopt_layers.cones import orthant_product
 from jaxopt_layers.implicit.data import Data, Layout, Marks
-from jaxopt_layers.kkt import System, choose_form, refined_solve, robust_factor
+from jaxopt_layers.kkt import System, choose_form, refined_solve, restore, robust_factor
 from jaxopt_layers.kkt.dual import DualForm
 from jaxopt_layers.kkt.primal import PrimalForm
 from jaxopt_layers.rows import SparseRows
@@ -228,8 +228,9 @@ def test_factorization_is_repeated_with_more_regularization(rng):
     factored, factor = jax.jit(lambda s: robust_factor(PrimalForm(), s))(broken)
     assert factored.regularization > broken.regularization
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(factor))
-    untouched, _ = jax.jit(lambda s: robust_factor(PrimalForm(), s))(system)
+    untouched, kept = jax.jit(lambda s: robust_factor(PrimalForm(), s))(system)
     assert untouched.regularization == system.regularization
+    jax.tree.map(np.testing.assert_array_equal, restore(kept), PrimalForm().factor(system))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxopt_layers import multifrontal
+from jaxopt_layers.kkt.keep import keep, restore
 from jaxopt_layers.multifrontal.coupling import DenseCoupling, SparseCoupling
 from jaxopt_layers.multifrontal.fronts import WIDEST, find_fronts
 from jaxopt_layers.multifrontal.ordering import adjacency, dissection_order
@@ -107,6 +108,24 @@ def test_batched():
     for scale, b, x in zip(scales[:, 0], right, found, strict=True):
         matrix = as_dense(size, rows, columns, scale * diagonal, scale * entries)
         np.testing.assert_allclose(x @ matrix, b, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("graph", ["grid", "star"])
+def test_kept_as_one_vector(graph):
+    size, rows, columns, signs, diagonal, entries = quasi_definite(graph)
+    plan = multifrontal.make_plan(size, rows, columns, signs, np.ones(size, int))
+    scales = np.array([1.0, 2.0, 0.5])[:, None]
+
+    @jax.jit
+    @jax.vmap
+    def factor_and_keep(diagonal, entries):
+        factor = multifrontal.factor(plan, diagonal, entries)
+        return factor, keep(factor)
+
+    factor, kept = factor_and_keep(scales * diagonal, scales * entries)
+    assert len(jax.tree.leaves(kept)) == 1
+    restored = jax.jit(jax.vmap(restore))(kept)
+    jax.tree.map(np.testing.assert_array_equal, restored, factor)
 
 
 def test_a_wrong_sign_gives_nan():
