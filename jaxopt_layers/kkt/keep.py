@@ -19,7 +19,7 @@ from jaxopt_layers.multifrontal import Factor, members_last
 
 
 def keep(factor: Any) -> Any:
-    """The factorization without what can be made again."""
+    """The factorization without transposes, and a sparse one as a single vector."""
 
     def kept(part: Any) -> Any:
         if isinstance(part, WithTranspose):

@@ -42,6 +42,7 @@ def factor(plan: Plan, diagonal: Array, entries: Array) -> Factor:
     """Factor the matrix with this diagonal (size,) and these entries, in the order of `make_plan`.
 
     An entry on the diagonal must be in `diagonal` already. NaN where a pivot hasn't got its sign.
+    A `jax.jit`, like `solve`, so that the solver's and the derivative's uses of it are traced once.
     """
     dtype, condensed = diagonal.dtype, []
     for rounds in plan.rounds:
