@@ -26,7 +26,7 @@ from cone_problems import FAMILIES, ConeBatch, Family, find_family, make_batch
 from peers import cone
 from speed_command import (
     ONE_BLAS_THREAD,
-    add_timing_options,
+    add_common_options,
     each_peer,
     measure_all,
     ours_done,
@@ -44,9 +44,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--problems", nargs="+", metavar="NAME", help=f"of {names}")
     add("--peers", nargs="+", choices=cone.PEERS, help="which to run (ours always runs)")
-    add("--peers-python", action="append", default=[], metavar="[NAME=]PATH", help="see above")
     add("--tolerance", type=float, default=1e-9, help="of all solvers (%(default)s)")
-    add_timing_options(parser, timeout=180.0)
+    add_common_options(parser, timeout=180.0)
     return parser.parse_args(arguments)
 
 

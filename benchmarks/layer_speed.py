@@ -29,7 +29,7 @@ from layer_problems import FAMILIES, Family, LayerBatch, find_family, make_batch
 from peers import layer
 from speed_command import (
     ONE_BLAS_THREAD,
-    add_timing_options,
+    add_common_options,
     each_peer,
     measure_all,
     ours_done,
@@ -49,10 +49,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--problems", nargs="+", metavar="NAME", help=f"of {names}")
     add("--peers", nargs="+", choices=layer.PEERS, help="which to run (ours always runs)")
-    add("--peers-python", action="append", default=[], metavar="[NAME=]PATH", help="see above")
     add("--quick", action="store_true", help="tiny problems, batches of two, few calls")
     add("--tolerance", type=float, default=1e-9, help="of all that take one (%(default)s)")
-    add_timing_options(parser, timeout=300.0)
+    add_common_options(parser, timeout=300.0)
     options = parser.parse_args(arguments)
     shorten_if_quick(options)
     return options

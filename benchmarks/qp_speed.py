@@ -11,7 +11,7 @@ NumPy, and how many times as long as ours a peer takes (by --ratio).
     python benchmarks/qp_speed.py --shapes 50-50-10-b128 --peers qpax moreau
     python benchmarks/qp_speed.py --device gpu
 
-Solvers that need another environment get its Python with --peer-python: one for all, or
+Solvers that need another environment get its Python with --peers-python: one for all, or
 NAME=PATH for one of them (repeat the option).
 """
 
@@ -28,7 +28,7 @@ import peers
 from accuracy import gradient_error, kkt_residual, reference_gradients
 from problems import SHAPES, Batch, Shape, find_shape, make_batch
 from speed_command import (
-    add_timing_options,
+    add_common_options,
     each_peer,
     measure_all,
     ours_done,
@@ -48,11 +48,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--shapes", nargs="+", metavar="NAME", help=f"of {names}, or any n-ineq-eq-bBATCH")
     add("--peers", nargs="+", choices=peers.PEERS, help="which to run (ours always runs)")
-    add("--peer-python", action="append", default=[], metavar="[NAME=]PATH", help="see above")
     add("--device", choices=("cpu", "gpu"), default="cpu", help="for those that run on both")
     add("--dtype", choices=("float64", "float32"), default="float64")
     add("--tolerance", type=float, help="1e-9 in float64, 1e-5 in float32")
-    add_timing_options(parser, timeout=180.0)
+    add_common_options(parser, timeout=180.0)
     return parser.parse_args(arguments)
 
 
@@ -81,7 +80,7 @@ def run_shape(
     gpu = os.environ.get("JAX_PLATFORMS", "cuda")  # a user with another kind can name it there
     env = {"JAX_PLATFORMS": "cpu" if options.device == "cpu" else gpu}
     keys = ("seed", "dtype", "device", "tolerance", "repeats", "budget")
-    task, pythons = ("shape", shape.name), options.peer_python
+    task, pythons = ("shape", shape.name), options.peers_python
     results = list(each_peer("worker.py", names, task, keys, options, pythons, env))
     records = [record for record, _ in results]
     add_accuracy(batch, records, [arrays for _, arrays in results])

@@ -33,7 +33,7 @@ from sparse_batch import Batch
 from sparse_problems import FAMILIES, Family, find_family, make_batch
 from speed_command import (
     ONE_BLAS_THREAD,
-    add_timing_options,
+    add_common_options,
     each_peer,
     measure_all,
     ours_done,
@@ -54,12 +54,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--problems", nargs="+", metavar="NAME", help=f"of {names}")
     add("--peers", nargs="+", choices=sparse.PEERS, help="which to run (ours always runs)")
-    add("--peers-python", action="append", default=[], metavar="[NAME=]PATH", help="see above")
     add("--quick", action="store_true", help="tiny problems, batches of two, few calls")
     add("--scaling", action="store_true", help="see above; ours alone unless --peers says more")
     add("--factorization", choices=("auto", "sparse"), help="of ours (auto; sparse if --quick)")
     add("--tolerance", type=float, default=1e-9, help="of all solvers (%(default)s)")
-    add_timing_options(parser, timeout=300.0)
+    add_common_options(parser, timeout=300.0)
     options = parser.parse_args(arguments)
     shorten_if_quick(options)
     options.factorization = options.factorization or ("sparse" if options.quick else "auto")

@@ -27,9 +27,10 @@ def speed_parser(description: str | None) -> argparse.ArgumentParser:
     )
 
 
-def add_timing_options(parser: argparse.ArgumentParser, timeout: float) -> None:
-    """How long and how often, and where the figures go."""
+def add_common_options(parser: argparse.ArgumentParser, timeout: float) -> None:
+    """Whose Python runs what, how long and how often, and where the figures go."""
     add = parser.add_argument
+    add("--peers-python", action="append", default=[], metavar="[NAME=]PATH", help="see above")
     add("--repeats", type=int, default=5, help="of each call at least (%(default)s)")
     add("--budget", type=float, default=1.5, help="seconds per timing at least (%(default)s)")
     add("--ratio", choices=("median", "best"), default="median", help="best on a busy machine")
