@@ -67,6 +67,25 @@ def unit_inverse_factor(matrix: Array) -> tuple[Array, Array]:
 
     Written out number by number, so that it is a single kernel. The upper triangle of `matrix` counts.
     """
+    inverse, rows = _unit_rows(matrix)
+    return jnp.stack(inverse), jnp.stack([jnp.stack(row) for row in rows])
+
+
+def _small_inverse_factor(matrix: Array, signs: Array | None) -> Array:
+    """R with ``R M R' = diag(signs)`` of one step's pivots: the same, scaled, and a single kernel, too."""
+    inverse, rows = _unit_rows(matrix)
+    if signs is not None:
+        inverse = [sign * value for sign, value in zip(signs, inverse, strict=True)]
+    return jnp.stack(
+        [
+            jnp.stack([jnp.sqrt(value) * entry for entry in row])
+            for value, row in zip(inverse, rows, strict=True)
+        ]
+    )
+
+
+def _unit_rows(matrix: Array) -> tuple[list[Array], list[list[Array]]]:
+    """The numbers of D^-1, and those of R by rows."""
     size = matrix.shape[0]
     left = [[matrix[min(i, j), max(i, j)] for j in range(size)] for i in range(size)]
     zero, one = jnp.zeros_like(matrix[0, 0]), jnp.ones_like(matrix[0, 0])
@@ -81,7 +100,7 @@ def unit_inverse_factor(matrix: Array) -> tuple[Array, Array]:
                 a - factor * b if j <= c else a
                 for j, (a, b) in enumerate(zip(right[i], right[c], strict=True))
             ]
-    return jnp.stack(inverse), jnp.stack([jnp.stack(row) for row in right])
+    return inverse, right
 
 
 def _outer_sum(left: Array, right: Array) -> Array:
@@ -90,27 +109,3 @@ def _outer_sum(left: Array, right: Array) -> Array:
     for k in range(1, left.shape[0]):
         total = total + left[k][:, None] * right[k][None, :]
     return total
-
-
-def _small_inverse_factor(matrix: Array, signs: Array | None) -> Array:
-    """The same for one step's pivots, number by number, so that it is a single kernel."""
-    size = matrix.shape[0]
-    left = [[matrix[min(i, j), max(i, j)] for j in range(size)] for i in range(size)]
-    zero, one = jnp.zeros_like(matrix[0, 0]), jnp.ones_like(matrix[0, 0])
-    right = [[one if i == j else zero for j in range(size)] for i in range(size)]
-    for c in range(size):
-        pivot = left[c][c]
-        scale = lax.rsqrt(pivot if signs is None else signs[c] * pivot)
-        left[c] = [value * scale for value in left[c]]
-        right[c] = [value * scale for value in right[c]]
-        for i in range(c + 1, size):
-            factor = left[c][i] if signs is None else signs[c] * left[c][i]
-            left[i] = [
-                a - factor * b if j > c else a
-                for j, (a, b) in enumerate(zip(left[i], left[c], strict=True))
-            ]
-            right[i] = [
-                a - factor * b if j <= c else a
-                for j, (a, b) in enumerate(zip(right[i], right[c], strict=True))
-            ]
-    return jnp.stack([jnp.stack(row) for row in right])
