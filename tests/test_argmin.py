@@ -294,7 +294,9 @@ FAILURES = {
         (S.SOLVED, *[S.NUMERICAL_ERROR] * 3, S.INVALID_INPUT),
     ),
     "singular": (
-        lambda t: argmin(lambda x, t: (x[0] + t[0] * x[1] - 1) ** 2 + t[1] * x[1] ** 2, np.zeros(2), t),
+        lambda t: argmin(
+            lambda x, t: (x[0] + t[0] * x[1] - 1) ** 2 + t[1] * (x[1] - 1) ** 2, np.zeros(2), t
+        ),
         np.array([[1.0, 1], [1, 0], [2, 0], [np.nan, 1]]),
         (S.SOLVED, S.NUMERICAL_ERROR, S.NUMERICAL_ERROR, S.INVALID_INPUT),
     ),
