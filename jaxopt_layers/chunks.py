@@ -87,9 +87,9 @@ def filled_up(leaf: Any, padding: int) -> Any:
 
 
 def _chunk_size(size: int, members: int) -> int:
-    """At most `members`: one that divides the batch, where that is not much smaller; filling up is a copy of
-    everything."""
-    for chunk in range(members, math.ceil(_LEAST_PART * members) - 1, -1):
+    """At most `members`; what divides the batch, if not much smaller, because filling up copies it."""
+    least = max(_FEWEST_MEMBERS, math.ceil(_LEAST_PART * members))
+    for chunk in range(members, least - 1, -1):
         if size % chunk == 0:
             return chunk
     return math.ceil(size / math.ceil(size / members))

@@ -76,12 +76,9 @@ def _small_inverse_factor(matrix: Array, signs: Array | None) -> Array:
     inverse, rows = _unit_rows(matrix)
     if signs is not None:
         inverse = [sign * value for sign, value in zip(signs, inverse, strict=True)]
-    return jnp.stack(
-        [
-            jnp.stack([jnp.sqrt(value) * entry for entry in row])
-            for value, row in zip(inverse, rows, strict=True)
-        ]
-    )
+    scales = [jnp.sqrt(value) for value in inverse]
+    scaled = [[scale * entry for entry in row] for scale, row in zip(scales, rows, strict=True)]
+    return jnp.stack([jnp.stack(row) for row in scaled])
 
 
 def _unit_rows(matrix: Array) -> tuple[list[Array], list[list[Array]]]:

@@ -36,7 +36,16 @@ def test_nested_maps(rng):
 
 @pytest.mark.parametrize(
     ("size", "members", "expected"),
-    [(128, 6, 4), (128, 15, 8), (16, 15, 8), (21, 15, 11), (37, 8, 8), (100, 25, 25), (7, 6, 4)],
+    [
+        (128, 6, 4),
+        (128, 15, 8),
+        (16, 15, 8),
+        (21, 15, 11),
+        (37, 8, 8),
+        (100, 25, 25),
+        (7, 6, 4),
+        (10, 4, 4),
+    ],
 )
 def test_chunks_divide_the_batch_where_they_can(size, members, expected):
     assert _chunk_size(size, members) == expected

@@ -41,7 +41,7 @@ _LARGEST_RATIO = {8: 1e13, 4: 1e6}
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Factorization:
-    """The system at a solution, scaled and factored: what the backward pass reuses."""
+    """The system at a solution, scaled and factored: what the backward pass reuses, as it is kept."""
 
     system: System
     scaling: Scaling

@@ -41,7 +41,7 @@ from jaxopt_layers.solution import ConeSolution
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class MapFactorization:
-    """`factor` of the symmetric system `projected`; or the pseudo-inverse of M; or nothing."""
+    """`factor` of the symmetric system `projected`, as it is kept; or M's pseudo-inverse; or nothing."""
 
     scaling: Scaling
     projected: ProjectedSystem | None
@@ -253,15 +253,13 @@ class ResidualMapRule:
                 right,
                 self.settings.derivative,
             )
-        projected, factor = factorization.projected, factorization.factor
+        projected, factor = factorization.projected, restore(factorization.factor)
         assert projected is not None
         form = choose_form(projected.system.program, self.layout.cone)
         return projected.solve(
             self._program(data, marks, scaling),
             right,
-            lambda rhs: solve_attainable(
-                self.settings, form, projected.system, restore(factor), rhs
-            ),
+            lambda rhs: solve_attainable(self.settings, form, projected.system, factor, rhs),
             transposed,
         )
 

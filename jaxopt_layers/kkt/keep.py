@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxopt_layers.matrix import WithTranspose
@@ -77,9 +78,7 @@ def _joined(*arrays: Array) -> Array:
 
 
 def _parted(numbers: Array, shapes: tuple[tuple[int, ...], ...]) -> list[Array]:
-    members, parts, start = numbers.shape[-1], [], 0
-    for shape in shapes:
-        end = start + math.prod(shape)
-        parts.append(numbers[start:end].reshape(*shape, members))
-        start = end
-    return parts
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    parts = jnp.split(numbers, ends[:-1])
+    members = numbers.shape[-1]
+    return [part.reshape(*shape, members) for part, shape in zip(parts, shapes, strict=True)]
