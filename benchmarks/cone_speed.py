@@ -27,10 +27,10 @@ from peers import cone
 from speed_command import (
     ONE_BLAS_THREAD,
     add_common_options,
+    chosen_peers,
     each_peer,
     measure_all,
     ours_done,
-    ours_first,
     speed_parser,
 )
 from speed_table import shape_table, summary_table
@@ -52,7 +52,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     families = [find_family(name) for name in options.problems] if options.problems else FAMILIES
-    names = ours_first(options.peers or cone.PEERS)
+    names = chosen_peers(options, cone.PEERS)
 
     def measure(family: Family) -> tuple[list[dict[str, Any]], str]:
         batch = make_batch(family, options.seed)

@@ -30,10 +30,10 @@ from peers import layer
 from speed_command import (
     ONE_BLAS_THREAD,
     add_common_options,
+    chosen_peers,
     each_peer,
     measure_all,
     ours_done,
-    ours_first,
     shorten_if_quick,
     speed_parser,
 )
@@ -60,7 +60,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     families = [find_family(name) for name in options.problems] if options.problems else FAMILIES
-    names = ours_first(options.peers or layer.PEERS)
+    names = chosen_peers(options, layer.PEERS)
 
     def measure(family: Family) -> tuple[list[dict[str, Any]], str]:
         batch = make_batch(family, options.seed, options.quick)

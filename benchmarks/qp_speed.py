@@ -18,7 +18,6 @@ NAME=PATH for one of them (repeat the option).
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from typing import Any
 
@@ -29,15 +28,15 @@ from accuracy import gradient_error, kkt_residual, reference_gradients
 from problems import SHAPES, Batch, Shape, find_shape, make_batch
 from speed_command import (
     add_common_options,
+    chosen_peers,
     each_peer,
     measure_all,
     ours_done,
-    ours_first,
     speed_parser,
 )
 from speed_table import shape_table, summary_table
 
-RECORDED = ("device", "dtype", "tolerance", "repeats", "budget", "timeout", "seed", "ratio")
+RECORDED = ("dtype", "tolerance", "repeats", "budget", "timeout", "seed", "ratio")
 
 ON_GPU = (peers.OURS, "qpax", "qpth")  # those that run there without an extra package
 
@@ -48,7 +47,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--shapes", nargs="+", metavar="NAME", help=f"of {names}, or any n-ineq-eq-bBATCH")
     add("--peers", nargs="+", choices=peers.PEERS, help="which to run (ours always runs)")
-    add("--device", choices=("cpu", "gpu"), default="cpu", help="for those that run on both")
     add("--dtype", choices=("float64", "float32"), default="float64")
     add("--tolerance", type=float, help="1e-9 in float64, 1e-5 in float32")
     add_common_options(parser, timeout=180.0)
@@ -60,8 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.tolerance is None:
         options.tolerance = 1e-9 if options.dtype == "float64" else 1e-5
     shapes = [find_shape(name) for name in options.shapes] if options.shapes else list(SHAPES)
-    chosen = options.peers or [p for p in peers.PEERS if options.device == "cpu" or p in ON_GPU]
-    names = ours_first(chosen)
+    names = chosen_peers(options, peers.PEERS, ON_GPU)
 
     def measure(shape: Shape) -> tuple[list[dict[str, Any]], str]:
         batch = make_batch(shape, options.seed, options.dtype)
@@ -77,11 +74,9 @@ def run_shape(
     shape: Shape, batch: Batch, names: list[str], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """One record per solver, the accuracy included."""
-    gpu = os.environ.get("JAX_PLATFORMS", "cuda")  # a user with another kind can name it there
-    env = {"JAX_PLATFORMS": "cpu" if options.device == "cpu" else gpu}
     keys = ("seed", "dtype", "device", "tolerance", "repeats", "budget")
     task, pythons = ("shape", shape.name), options.peers_python
-    results = list(each_peer("worker.py", names, task, keys, options, pythons, env))
+    results = list(each_peer("worker.py", names, task, keys, options, pythons, {}))
     records = [record for record, _ in results]
     add_accuracy(batch, records, [arrays for _, arrays in results])
     return records

@@ -34,10 +34,10 @@ from sparse_problems import FAMILIES, Family, find_family, make_batch
 from speed_command import (
     ONE_BLAS_THREAD,
     add_common_options,
+    chosen_peers,
     each_peer,
     measure_all,
     ours_done,
-    ours_first,
     shorten_if_quick,
     speed_parser,
 )
@@ -64,9 +64,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options.factorization = options.factorization or ("sparse" if options.quick else "auto")
     if options.problems is None:
         options.problems = SCALING if options.scaling else [family.name for family in FAMILIES]
-    if options.peers is None:
-        options.peers = [] if options.scaling else list(sparse.PEERS)
-    options.peers = ours_first(options.peers)
+    options.peers = chosen_peers(options, [] if options.scaling else sparse.PEERS)
     return options
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -35,7 +36,13 @@ def add_common_options(parser: argparse.ArgumentParser, timeout: float) -> None:
     add("--budget", type=float, default=1.5, help="seconds per timing at least (%(default)s)")
     add("--ratio", choices=("median", "best"), default="median", help="best on a busy machine")
     cores = machine.usable_cores()
-    add("--devices", type=int, default=cores, help="that ours divides a batch among (%(default)s)")
+    add("--device", choices=("cpu", "gpu"), default="cpu", help="for those that run on both")
+    add(
+        "--devices",
+        type=int,
+        default=cores,
+        help="CPU devices that ours divides a batch among (%(default)s)",
+    )
     add("--timeout", type=float, default=timeout, help="seconds per process (%(default)s)")
     add("--seed", type=int, default=0)
     add("--output", type=Path, metavar="FILE", help="write all figures as JSON")
@@ -48,8 +55,12 @@ def shorten_if_quick(options: argparse.Namespace) -> None:
         options.repeats, options.budget = min(options.repeats, 2), 0.0
 
 
-def ours_first(chosen: Iterable[str]) -> list[str]:
-    """Ours always runs."""
+def chosen_peers(
+    options: argparse.Namespace, known: Iterable[str], on_gpu: Iterable[str] = ()
+) -> list[str]:
+    """Ours, which always runs, and those asked for, or else all that are known for the device."""
+    default = known if options.device == "cpu" else on_gpu
+    chosen = default if options.peers is None else options.peers
     return [OURS, *(name for name in chosen if name != OURS)]
 
 
@@ -63,7 +74,7 @@ def measure_all(
     results: list[dict[str, Any]] = []
     report = {
         "machine": machine.describe(),
-        "settings": {key: getattr(options, key) for key in (*recorded, "devices")},
+        "settings": {key: getattr(options, key) for key in (*recorded, "device", "devices")},
         "results": results,
     }
     for task in tasks:
@@ -92,6 +103,8 @@ def each_peer(
     env: dict[str, str],
 ) -> Iterator[Result]:
     """Run a worker for every peer, in order; `keys` are the options that it is told."""
+    gpu = os.environ.get("JAX_PLATFORMS", "cuda")  # a user with another kind can name it there
+    env = env | {"JAX_PLATFORMS": "cpu" if options.device == "cpu" else gpu}
     with tempfile.TemporaryDirectory() as folder:
         for count, name in enumerate(names, start=1):
             start = time.monotonic()
@@ -113,4 +126,4 @@ def each_peer(
 
 
 #: OpenBLAS is kept to one thread for all: its own threads get in the way of everyone's.
-ONE_BLAS_THREAD = {"JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1"}
+ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1"}

@@ -1,7 +1,5 @@
 """Differentiable convex optimization for JAX: the whole public API."""
 
-from importlib.metadata import version as _version
-
 from jaxopt_layers.argmin import ArgminSolution as ArgminSolution
 from jaxopt_layers.argmin import argmin as argmin
 from jaxopt_layers.asa import AffineSolverAffine as AffineSolverAffine
@@ -69,4 +67,4 @@ from jaxopt_layers.solution import raise_if_failed as raise_if_failed
 from jaxopt_layers.sparse_matrix import SparseMatrix as SparseMatrix
 from jaxopt_layers.status import Status as Status
 
-__version__ = _version("jaxopt_layers")
+__version__ = "0.1.0"

