@@ -1,8 +1,11 @@
 """Ruiz equilibration: the KKT matrix scaled so that its rows and columns have norms near one.
 
 With x = D x^, s = E^-1 s^ and z = E z^ / c, the scaled problem has P^ = c DPD, q^ = c Dq,
-R^ = ERD and b^ = Eb (Ruiz 2001; Stellato et al. 2020, section 5.1). D and E depend on the matrices
-only, so a batch that shares its matrices shares them too; c depends on q, and is kept apart.
+R^ = ERD and b^ = Eb (Ruiz 2001; Stellato et al. 2020, section 5.1).
+
+D, E and c have one more factor each, which leaves R^ as it is: with `size` times D, E / size and c / size,
+b^ is divided by it. So x, s and z are all of about size one, and with them what a barrier adds to the
+diagonals of the KKT matrix, against which its regularization must be small.
 """
 
 from __future__ import annotations
@@ -26,11 +29,31 @@ _BALANCED = 2.0
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Scaling:
-    """D (n,), E (rows,) and c. Entries of E belong to absent rows too; `active` masks those."""
+    """The factors without `size`: of the matrices' columns (n,) and of all rows, and of the objective.
 
-    columns: Array
-    rows: Array
-    objective: Array
+    Those of the matrices depend on the matrices alone, so a batch that shares its matrices shares them, too.
+    Entries of rows belong to absent rows as well; `active` masks those.
+    """
+
+    matrix_columns: Array
+    matrix_rows: Array
+    cost: Array
+    size: Array
+
+    @property
+    def columns(self) -> Array:
+        """D (n,)."""
+        return self.size * self.matrix_columns
+
+    @property
+    def rows(self) -> Array:
+        """E (rows,)."""
+        return self.matrix_rows / self.size
+
+    @property
+    def objective(self) -> Array:
+        """c."""
+        return self.cost / self.size
 
     def unscale_primal(self, x: Array) -> Array:
         return self.columns * x
@@ -58,25 +81,41 @@ def equilibrate(program: Program, cone: Product, passes: int) -> Scaling:
     # A bound row is scaled back to an entry of one, so that bounds stay plain vectors.
     bounds = [1 / columns] * (int(rows.lower) + int(rows.upper))
     scale = cone.rectify_scaling(jnp.concatenate([matrix_rows, *bounds]))
-    objective = jnp.ones_like(program.quadratic_scale)
-    if cone.degree:  # without a barrier there is nothing to balance the objective against
-        curvature = symmetric_norms(program.quadratic, columns)
-        norm = jnp.maximum(jnp.mean(curvature), norm_inf(columns * program.linear))
-        objective = 1 / jnp.where(norm > 0, norm, 1)
-    return Scaling(columns, scale, objective)
+    one = jnp.ones_like(program.quadratic_scale)
+    if not cone.degree:  # without a barrier there is nothing to balance against
+        return Scaling(columns, scale, one, one)
+    size = _size(program, scale)
+    curvature = symmetric_norms(program.quadratic, columns)
+    norm = jnp.maximum(size * jnp.mean(curvature), norm_inf(columns * program.linear))
+    return Scaling(columns, scale, 1 / jnp.where(norm > 0, norm, 1), size)
+
+
+def _size(program: Program, scale: Array) -> Array:
+    """The mean entry of b^, of those that aren't zero, where that is more than one; a power of two.
+
+    A smaller one says little of x, which then is as large as the objective makes it.
+    """
+    offset = jnp.abs(program.offset * scale)
+    if program.rows.active is not None:
+        offset = jnp.where(program.rows.active > 0, offset, 0)
+    entries = jnp.sum(jnp.where(offset > 0, jnp.ones_like(offset), 0))
+    mean = jnp.sum(offset) / jnp.maximum(entries, 1)
+    limits = jnp.finfo(mean.dtype)
+    mean = jnp.clip(mean, 1, limits.max**0.25)
+    return lax.reduce_precision(mean, exponent_bits=limits.nexp, mantissa_bits=0)
 
 
 def scale(program: Program, scaling: Scaling) -> Program:
     """The scaled program."""
-    rows, columns = program.rows, scaling.columns
+    rows, columns = program.rows, scaling.matrix_columns
     offset = program.offset * scaling.rows
     if rows.active is not None:  # an absent row reads 0'x + s = 1 at any scale
         offset = jnp.where(rows.active > 0, offset, program.offset)
     return Program(
         quadratic=symmetric_scaled(program.quadratic, columns),
-        quadratic_scale=scaling.objective * program.quadratic_scale,
-        linear=scaling.objective * columns * program.linear,
-        rows=rows.scaled(columns, scaling.rows[: rows.matrix_count]),
+        quadratic_scale=scaling.cost * scaling.size * program.quadratic_scale,
+        linear=scaling.cost * columns * program.linear,
+        rows=rows.scaled(columns, scaling.matrix_rows[: rows.matrix_count]),
         offset=offset,
         constant=program.constant,
     )

@@ -124,12 +124,24 @@ def test_a_balanced_problem_is_left_alone(rng):
     assert np.all(np.abs(np.log10(few.columns)) < 1)
 
 
-def test_no_passes_scale_the_objective_only(rng):
+def test_no_passes_leave_the_matrices(rng):
     program, cone = make_program(rng)
     scaling = scaling_of(program, cone=cone, passes=0)
-    np.testing.assert_array_equal(scaling.columns, np.ones(N))
-    np.testing.assert_array_equal(scaling.rows, np.ones(cone.size))
+    np.testing.assert_array_equal(scaling.matrix_columns, np.ones(N))
+    np.testing.assert_array_equal(scaling.matrix_rows, np.ones(cone.size))
     assert scaling.objective > 0
+
+
+@pytest.mark.parametrize("units", [1e-6, 1.0, 1e3, 1e12])
+def test_the_right_hand_side_comes_to_size_one(units, rng):
+    """From above: a small one leaves x as large as the objective makes it. A factor two is not told apart."""
+    program, cone = make_program(rng)
+    program = replace(program, offset=units * program.offset)
+    scaling = scaling_of(program, cone=cone, passes=12)
+    offset = np.abs(scale(program, scaling).offset)
+    assert offset[offset > 0].mean() < 2
+    assert scaling.size == 1 or offset[offset > 0].mean() > 0.5
+    assert np.log2(scaling.size) == np.round(np.log2(scaling.size))
 
 
 @pytest.mark.parametrize("factor", [1e-8, 1e-4, 1e4, 1e8])
@@ -146,13 +158,13 @@ def test_multiples_of_rows_end_in_the_same_scaled_problem(factor, rng):
     assert np.all(ratio < 5)
 
 
-def test_the_scaling_does_not_depend_on_right_hand_sides(rng):
+def test_the_matrices_scaling_does_not_depend_on_right_hand_sides(rng):
     """So that a batch that shares its matrices shares the scaled ones too."""
     program, cone = make_program(rng)
     moved = replace(program, linear=100 * program.linear, offset=program.offset - 7)
     one, other = (scaling_of(each, cone=cone, passes=12) for each in (program, moved))
-    np.testing.assert_array_equal(one.columns, other.columns)
-    np.testing.assert_array_equal(one.rows, other.rows)
+    np.testing.assert_array_equal(one.matrix_columns, other.matrix_columns)
+    np.testing.assert_array_equal(one.matrix_rows, other.matrix_rows)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
