@@ -33,6 +33,8 @@ _NEAR = 1e-3
 _PATIENCE = 12
 _SHORTEST_STEP = 1e-10
 _SHORT_STEP = 0.2
+# Iterations without tau after which a certificate need not get purer.
+_WAIT_FOR_PURITY = 20
 # How the regularization grows when a factorization breaks down, and where that ends.
 _MORE_REGULARIZATION = 100
 _MOST_REGULARIZATION = 1e-2
@@ -168,9 +170,9 @@ def _judge(
     hopeless = stuck | (stalled > jnp.where(gone, 3 * _PATIENCE, _PATIENCE))
     hopeless = jnp.where(finite, hopeless, regularization > _MOST_REGULARIZATION)
 
-    status = jnp.where(
-        finite, certificate(measured, step.iterate, limits, jnp.where(gone, stalled, 0)), RUNNING
-    )
+    final = gone & (hopeless | (stalled >= _WAIT_FOR_PURITY))
+    proven = certificate(measured, step.iterate, limits, final)
+    status = jnp.where(finite, proven, RUNNING)
     status = jnp.where(hopeless & (status == RUNNING), Status.NUMERICAL_ERROR, status)
     status = jnp.where(done, Status.SOLVED, status)
 

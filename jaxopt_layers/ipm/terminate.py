@@ -17,8 +17,8 @@ from jaxopt_layers.status import Status
 # An infeasible problem has tau -> 0 with kappa > 0, a solved one the reverse; between them no
 # certificate is believed. This keeps problems with very large solutions from being called unbounded.
 _TAU_OF_CERTIFICATE = 1e-3
-# Iterations without tau after which a certificate need not get purer.
-_WAIT_FOR_PURITY = 20
+# How much less pure a certificate may be at the end of a method's means.
+_LESS_PURE = 10
 
 
 class Measure(NamedTuple):
@@ -97,14 +97,14 @@ def vanished(iterate: Iterate) -> Array:
 
 
 def certificate(
-    measured: Measure, iterate: Iterate, limits: Tolerances, waited: Array | int = 0
+    measured: Measure, iterate: Iterate, limits: Tolerances, final: Array | bool = False
 ) -> Array:
     """PRIMAL_INFEASIBLE or DUAL_INFEASIBLE where the iterate proves it, else RUNNING.
 
-    `waited` counts iterations since tau vanished: a ray on which the KKT matrix is singular gets no
-    purer than the regularization lets it, and is accepted at ten times the violation in the end.
+    `final`: no purer one is to be had. A ray on which the KKT matrix is singular gets no purer than the
+    regularization lets it, and next to the boundary of a curved cone the last steps are short.
     """
-    limit = jnp.where(jnp.asarray(waited) >= _WAIT_FOR_PURITY, 10, 1) * limits.infeasibility
+    limit = jnp.where(final, _LESS_PURE, 1) * limits.infeasibility
 
     def proven(fall: Array, violation: Array) -> Array:
         return (fall > 0) & (violation <= limit * fall)
