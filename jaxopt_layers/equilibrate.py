@@ -84,8 +84,7 @@ def equilibrate(program: Program, cone: Product, passes: int) -> Scaling:
     one = jnp.ones_like(program.quadratic_scale)
     if not cone.degree:  # without a barrier there is nothing to balance against
         return Scaling(columns, scale, one, one)
-    # Curved cones' first steps depend on where the unit point lies: for them there is no such gain.
-    size = _size(program, scale) if cone.is_orthant else one
+    size = _size(program, scale)
     curvature = symmetric_norms(program.quadratic, columns)
     norm = jnp.maximum(size * jnp.mean(curvature), norm_inf(columns * program.linear))
     return Scaling(columns, scale, 1 / jnp.where(norm > 0, norm, 1), size)

@@ -12,7 +12,7 @@ from tests.helpers.cone_oracles import (
     kkt_residual,
     unboundedness_violation,
 )
-from tests.helpers.cone_problems import CASES
+from tests.helpers.cone_problems import CASES, stack
 from tests.helpers.cone_results import (
     BATCH,
     FEASIBLE,
@@ -21,6 +21,7 @@ from tests.helpers.cone_results import (
     known_results,
     random_results,
 )
+from tests.helpers.tolerances import F64
 
 OBJECTIVE, RESIDUAL, CERTIFICATE = 1e-7, 1e-8, 1e-7
 EXPECTED = np.full(BATCH, Status.SOLVED)
@@ -125,3 +126,18 @@ def test_two_hundred_programs(case):
         np.testing.assert_array_equal(results.solution.status, EXPECTED, err_msg=str(seed))
         check_feasible(case, results)
         check_certificates(case, results)
+
+
+@every_case
+def test_units_of_the_solution_change_nothing(case):
+    """With b and c in other units x and y are, too; statuses and iterations stay."""
+    known = known_results(case)
+    data = stack(known.programs)
+    for units in (2.0**13, 2.0**27):
+        scaled = data | {"b": units * data["b"], "c": units * data["c"]}
+        solution = compiled.solve_batch(scaled, case.cones)
+        np.testing.assert_array_equal(solution.status, Status.SOLVED)
+        assert np.mean(solution.iterations) <= np.mean(known.solution.iterations) + 2
+        np.testing.assert_allclose(
+            solution.x / units, known.solution.x, rtol=F64.value, atol=F64.value
+        )

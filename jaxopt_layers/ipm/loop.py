@@ -170,7 +170,7 @@ def _judge(
     hopeless = stuck | (stalled > jnp.where(gone, 3 * _PATIENCE, _PATIENCE))
     hopeless = jnp.where(finite, hopeless, regularization > _MOST_REGULARIZATION)
 
-    final = gone & (hopeless | (stalled >= _WAIT_FOR_PURITY))
+    final = hopeless | (gone & (stalled >= _WAIT_FOR_PURITY))
     proven = certificate(measured, step.iterate, limits, final)
     status = jnp.where(finite, proven, RUNNING)
     status = jnp.where(hopeless & (status == RUNNING), Status.NUMERICAL_ERROR, status)

@@ -18,7 +18,7 @@ from jaxopt_layers.status import Status
 # certificate is believed. This keeps problems with very large solutions from being called unbounded.
 _TAU_OF_CERTIFICATE = 1e-3
 # How much less pure a certificate may be at the end of a method's means.
-_LESS_PURE = 10
+_LESS_PURE = 100
 
 
 class Measure(NamedTuple):
