@@ -94,22 +94,22 @@ def loss(data, settings):
     return value, solution
 
 
-def test_like_the_dense_program(rng):
+@pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2))])
+def test_like_the_dense_program(seed):
     """Values, and the gradients of all data, each of whose entries is in its pattern."""
     gradient = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
-    for _ in range(3):
-        data = make_program(rng, SYMMETRIC)
-        (_, solution), found = gradient(sparse(data), jl.Settings())
-        (_, reference), expected = gradient(data, DENSE)
-        assert solution.status == Status.SOLVED
-        for name in ("x", "y", "s"):
-            np.testing.assert_allclose(getattr(solution, name), getattr(reference, name), atol=1e-9)
-        for name, value in found.items():
-            wanted = np.asarray(expected[name])
-            if isinstance(value, SparseMatrix):
-                wanted = wanted[value.pattern.rows, value.pattern.columns]
-                value = value.values
-            np.testing.assert_allclose(value, wanted, atol=1e-8 * max(1, np.abs(wanted).max()))
+    data = make_program(np.random.default_rng(seed), SYMMETRIC)
+    (_, solution), found = gradient(sparse(data), jl.Settings())
+    (_, reference), expected = gradient(data, DENSE)
+    assert solution.status == Status.SOLVED
+    for name in ("x", "y", "s"):
+        np.testing.assert_allclose(getattr(solution, name), getattr(reference, name), atol=1e-9)
+    for name, value in found.items():
+        wanted = np.asarray(expected[name])
+        if isinstance(value, SparseMatrix):
+            wanted = wanted[value.pattern.rows, value.pattern.columns]
+            value = value.values
+        np.testing.assert_allclose(value, wanted, atol=1e-8 * max(1, np.abs(wanted).max()))
 
 
 def test_members_that_fail_and_entries_that_are_zero():
