@@ -3,6 +3,9 @@
 With x = D x^, s = E^-1 s^ and z = E z^ / c, the scaled problem has P^ = c DPD, q^ = c Dq,
 R^ = ERD and b^ = Eb (Ruiz 2001; Stellato et al. 2020, section 5.1).
 
+P is measured in units of its own mean norm, since the passes balance it against R, whose rows may have any
+norm: an objective in other units gives the same D and E.
+
 D, E and c have one more factor each, which leaves R^ as it is: with `size` times D, E / size and c / size,
 b^ is divided by it. So x, s and z are all of about size one, and with them what a barrier adds to the
 diagonals of the KKT matrix, against which its regularization must be small.
@@ -32,13 +35,15 @@ class Scaling:
     """The factors without `size`: of the matrices' columns (n,) and of all rows, and of the objective.
 
     Those of the matrices depend on the matrices alone, so a batch that shares its matrices shares them, too.
-    Entries of rows belong to absent rows as well; `active` masks those.
+    Entries of rows belong to absent rows as well; `active` masks those. `size` and `slope` are the mean
+    entries of Eb and Dq, or one: how large primal and dual solutions may be expected.
     """
 
     matrix_columns: Array
     matrix_rows: Array
     cost: Array
     size: Array
+    slope: Array
 
     @property
     def columns(self) -> Array:
@@ -77,32 +82,43 @@ class Scaling:
 def equilibrate(program: Program, cone: Product, passes: int) -> Scaling:
     """The scaling of a program; a cone's rows are scaled so that it maps onto itself."""
     rows = program.rows
-    columns, matrix_rows = _ruiz(program.quadratic, rows, passes)
+    unit = _power_of_two(
+        1 / _mean(symmetric_norms(program.quadratic, jnp.ones_like(program.linear)))
+    )
+    columns, matrix_rows = _ruiz(program.quadratic, unit, rows, passes)
     # A bound row is scaled back to an entry of one, so that bounds stay plain vectors.
     bounds = [1 / columns] * (int(rows.lower) + int(rows.upper))
     scale = cone.rectify_scaling(jnp.concatenate([matrix_rows, *bounds]))
-    one = jnp.ones_like(program.quadratic_scale)
     if not cone.degree:  # without a barrier there is nothing to balance against
-        return Scaling(columns, scale, one, one)
-    size = _size(program, scale)
+        one = jnp.ones_like(unit)
+        return Scaling(columns, scale, unit, one, one)
+    linear, offset = columns * program.linear, scale * program.offset
+    if rows.active is not None:
+        offset = jnp.where(rows.active > 0, offset, 0)
+    size = _size(offset)
     curvature = symmetric_norms(program.quadratic, columns)
-    norm = jnp.maximum(size * jnp.mean(curvature), norm_inf(columns * program.linear))
-    return Scaling(columns, scale, 1 / jnp.where(norm > 0, norm, 1), size)
+    norm = jnp.maximum(size * jnp.mean(curvature), norm_inf(linear))
+    return Scaling(columns, scale, 1 / jnp.where(norm > 0, norm, 1), size, _size(linear))
 
 
-def _size(program: Program, scale: Array) -> Array:
-    """The mean entry of b^, of those that aren't zero, where that is more than one; a power of two.
+def _size(vector: Array) -> Array:
+    """Its mean entry where that is more than one: a smaller b^ says little of x, which then is as large
+    as the objective makes it."""
+    mean = _mean(vector)
+    return _power_of_two(jnp.clip(mean, 1, jnp.finfo(mean.dtype).max ** 0.25))
 
-    A smaller one says little of x, which then is as large as the objective makes it.
-    """
-    offset = jnp.abs(program.offset * scale)
-    if program.rows.active is not None:
-        offset = jnp.where(program.rows.active > 0, offset, 0)
-    entries = jnp.sum(jnp.where(offset > 0, jnp.ones_like(offset), 0))
-    mean = jnp.sum(offset) / jnp.maximum(entries, 1)
-    limits = jnp.finfo(mean.dtype)
-    mean = jnp.clip(mean, 1, limits.max**0.25)
-    return lax.reduce_precision(mean, exponent_bits=limits.nexp, mantissa_bits=0)
+
+def _mean(vector: Array) -> Array:
+    """The mean magnitude of the entries that aren't zero; one where all are."""
+    vector = jnp.abs(vector)
+    entries = jnp.sum(jnp.where(vector > 0, jnp.ones_like(vector), 0))
+    return jnp.where(entries > 0, jnp.sum(vector) / jnp.maximum(entries, 1), 1)
+
+
+def _power_of_two(value: Array) -> Array:
+    """The nearest one, so that scaling by it rounds nothing."""
+    exponent_bits = jnp.finfo(value.dtype).nexp
+    return lax.reduce_precision(value, exponent_bits=exponent_bits, mantissa_bits=0)
 
 
 def scale(program: Program, scaling: Scaling) -> Program:
@@ -122,7 +138,7 @@ def scale(program: Program, scaling: Scaling) -> Program:
 
 
 def _ruiz(
-    quadratic: Array | SparseMatrix | None, rows: ConstraintRows, passes: int
+    quadratic: Array | SparseMatrix | None, unit: Array, rows: ConstraintRows, passes: int
 ) -> tuple[Array, Array]:
     """D and the matrix rows' part of E: at most `passes` passes, fewer once all is balanced."""
     dtype = rows.dtype
@@ -141,7 +157,7 @@ def _ruiz(
     def balance(state: _Balance) -> _Balance:
         by_row = rows.row_norms(state.columns)
         by_column = rows.column_norms(state.matrix_rows) * state.columns
-        columns = jnp.maximum(symmetric_norms(quadratic, state.columns), by_column)
+        columns = jnp.maximum(unit * symmetric_norms(quadratic, state.columns), by_column)
         matrix_rows = state.matrix_rows * by_row
         columns = jnp.where(columns > 0, columns, 1)
         matrix_rows = jnp.where(matrix_rows > 0, matrix_rows, 1)

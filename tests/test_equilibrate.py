@@ -27,6 +27,8 @@ def make_program(rng, spread=4.0, quadratic="dense", bounds=True, dense=True):
     count = p + m + (2 * N if bounds else 0)
     layout = Layout(equalities=p, lower=bounds, upper=bounds, cone=orthant_product(p, count - p))
     P_matrix = matrices[quadratic]
+    if P_matrix is not None:  # P's unit is one, so that it is compared with R as it is
+        P_matrix = P_matrix / np.abs(np.atleast_2d(P_matrix)).max(axis=0).mean()
     data = Data(
         quadratic=None if P_matrix is None else jnp.asarray(P_matrix),
         linear=jnp.asarray(columns * rng.normal(size=N)),
@@ -142,6 +144,16 @@ def test_the_right_hand_side_comes_to_size_one(units, rng):
     assert offset[offset > 0].mean() < 2
     assert scaling.size == 1 or offset[offset > 0].mean() > 0.5
     assert np.log2(scaling.size) == np.round(np.log2(scaling.size))
+
+
+@pytest.mark.parametrize("units", [2.0**-30, 2.0**40])
+def test_the_objectives_unit_changes_nothing(units, rng):
+    program, cone = make_program(rng)
+    moved = replace(program, linear=units * program.linear, quadratic=units * program.quadratic)
+    one, other = (scaling_of(each, cone=cone, passes=12) for each in (program, moved))
+    for name in ("matrix_columns", "matrix_rows", "size"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    np.testing.assert_allclose(one.objective, units * other.objective, rtol=1e-14)
 
 
 @pytest.mark.parametrize("factor", [1e-8, 1e-4, 1e4, 1e8])

@@ -259,6 +259,8 @@ SCALES = {
     "G spread": (1, spread(4), 1),
     "objective small": (1, 1, 1e-4),
     "objective large": (1, 1, 1e4),
+    "objective very small": (1, 1, 1e-10),
+    "objective very large": (1, 1, 1e10),
     "all": (spread(2), spread(4)[::-1], 1e-4),
     "all, other way": (spread(2)[::-1], spread(4), 1e4),
 }
@@ -280,6 +282,21 @@ def test_scaling_changes_neither_status_nor_solution(status, scale):
         np.testing.assert_allclose(solution.y * equality / objective, known["y"], atol=1e-6)
         np.testing.assert_allclose(solution.z * inequality / objective, known["z"], atol=1e-6)
         np.testing.assert_allclose(solution.objective / objective, known["objective"], rtol=1e-8)
+
+
+@pytest.mark.parametrize("units", [1e-8, 1.0, 1e4, 1e8, 1e12])
+def test_the_objectives_unit_without_inequalities(units, rng):
+    """Nothing is balanced against a barrier there, and some variables have no curvature."""
+    n, p = 40, 25
+    Q, A = (
+        np.where(np.arange(n) < 20, 1.0, 0),
+        rng.normal(size=(p, n)) * 10 ** rng.uniform(-2, 2, n),
+    )
+    x, y = rng.normal(size=n), rng.normal(size=p)
+    solution = call(dict(Q=units * Q, q=-units * (Q * x + A.T @ y), A=A, b=A @ x))
+    assert solution.status == Status.SOLVED
+    np.testing.assert_allclose(solution.x, x, rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(solution.y / units, y, rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("seed", range(4))

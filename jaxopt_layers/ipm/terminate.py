@@ -26,7 +26,9 @@ class Measure(NamedTuple):
 
     `primal`, `dual`, `gap`: residuals and duality gap, each relative to one plus the largest of what it
     compares; `objective` and `dual_objective` at the point. `fall_primal` = -q'x and `fall_dual` = -b'z
-    with the violations of the two certificates (``Px = 0, Rx + s = 0`` and ``R'z = 0``), absolute.
+    with the violations of the two certificates (``Px = 0, Rx + s = 0`` and ``R'z = 0``), times the size of
+    the other side's data where that is more than one: what a certificate of that violation excludes are
+    solutions of size fall / violation, so that in any units it must exclude larger ones than are to be expected.
     Rows that are absent don't count. Joined in one vector, so that the loop carries one array.
     """
 
@@ -84,9 +86,9 @@ def measure(program: Program, scaling: Scaling, iterate: Iterate, terms: Terms) 
             objective=objective,
             dual_objective=dual_objective,
             fall_primal=-terms.linear_x * unit,
-            violation_primal=jnp.maximum(quadratic_x, recession),
+            violation_primal=jnp.maximum(quadratic_x, recession) * scaling.slope,
             fall_dual=-offset_z * unit,
-            violation_dual=rows_z,
+            violation_dual=rows_z * scaling.size,
         )
     )
 
