@@ -48,7 +48,7 @@ def test_unbounded(units):
 
 @UNITS
 def test_a_large_solution_in_large_units_is_no_proof(units):
-    """-1e-5 x <= -units: z = 1 falls by units and leaves 1e-5, a billionth part, yet x = 1e5 units solves it."""
+    """-1e-5 x <= -units: z = 1 falls by units and leaves 1e-5, a billionth part; x = 1e5 units solves it."""
     assert judged(linear=0.0, entry=-1e-5, offset=-units, x=0.0, z=1.0) == RUNNING
 
 
