@@ -27,8 +27,9 @@ class Measure(NamedTuple):
     `primal`, `dual`, `gap`: residuals and duality gap, each relative to one plus the largest of what it
     compares; `objective` and `dual_objective` at the point. `fall_primal` = -q'x and `fall_dual` = -b'z
     with the violations of the two certificates (``Px = 0, Rx + s = 0`` and ``R'z = 0``), times the size of
-    the other side's data where that is more than one: a certificate excludes solutions up to the size fall
-    / violation, and that must be more than the units of the data suggest. Rows that are absent don't count. Joined in one vector, so that the loop carries one array.
+    the other side's data where that is more than one: a certificate excludes solutions up to the size
+    fall / violation, and that must be more than the units of the data suggest. Rows that are absent don't
+    count. Joined in one vector, so that the loop carries one array.
     """
 
     primal: Array
