@@ -20,7 +20,7 @@ from jaxopt_layers.ipm import (
 )
 from jaxopt_layers.ipm.state import evaluate
 from jaxopt_layers.ipm.terminate import Measure, measure
-from jaxopt_layers.kkt import Form, choose_form
+from jaxopt_layers.kkt import Form, choose_form, choose_loop_form
 from jaxopt_layers.problem import Program
 from jaxopt_layers.settings import Settings, Tolerances, tolerances
 from jaxopt_layers.solution import ConeSolution
@@ -44,10 +44,11 @@ def solve(
     reduced, fixed = fix_variables(program)
     scaling = equilibrate(reduced, cone, settings.equilibration_passes)
     scaled = scale(reduced, scaling)
-    form = choose_form(scaled, cone)
     if cone.degree == 0:
+        form = choose_form(scaled, cone)
         outcome = equality_constrained(scaled, form, scaling, settings, limits, valid)
     else:
+        form = choose_loop_form(scaled, cone, limits.regularization)
         if warm is not None and fixed is not None:
             warm = replace(warm, x=warm.x - fixed)
         outcome = interior_point(scaled, cone, form, scaling, settings, limits, valid, warm)
@@ -71,7 +72,8 @@ def central_point(program: Program, cone: Product, settings: Settings, optimum: 
     solution, scaling = optimum.solution, optimum.scaling
     reduced, fixed = fix_variables(program)
     scaled = scale(reduced, scaling)
-    form = choose_form(scaled, cone)
+    regularization = tolerances(settings, scaled.linear.dtype).regularization
+    form = choose_loop_form(scaled, cone, regularization)
     failed = solution.status > Status.ALMOST_SOLVED
     x = solution.x if fixed is None else solution.x - fixed
     start = WarmStart(

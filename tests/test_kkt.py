@@ -12,7 +12,9 @@ from jaxopt_layers.cholesky import _by_library, inverse_factor
 from jaxopt_layers.cones import orthant_product
 from jaxopt_layers.implicit.data import Data, Layout, Marks
 from jaxopt_layers.kkt import System, choose_form, refined_solve, restore, robust_factor
+from jaxopt_layers.kkt.choose import choose_loop_form
 from jaxopt_layers.kkt.dual import DualForm
+from jaxopt_layers.kkt.gram import GramForm
 from jaxopt_layers.kkt.primal import PrimalForm
 from jaxopt_layers.rows import SparseRows
 from jaxopt_layers.settings import Settings
@@ -147,7 +149,11 @@ def forms_of(system):
     if isinstance(system.program.rows, SparseRows):
         cone = orthant_product(system.program.rows.equalities, 0)
         return [choose_form(system.program, cone)]
-    return [PrimalForm(), DualForm()] if system.program.quadratic.ndim == 1 else [PrimalForm()]
+    if system.program.quadratic.ndim == 1:
+        return [PrimalForm(), DualForm()]
+    if system.program.rows.lower:
+        return [PrimalForm()]
+    return [PrimalForm(), GramForm.of(system.program, 1e-8)]
 
 
 every_system = pytest.mark.parametrize(("quadratic", "case"), [*systems()])
@@ -177,6 +183,65 @@ def test_solve_is_exact_but_for_the_regularization(quadratic, case, rng):
         np.testing.assert_allclose(plain, expected, atol=1e-5 * scale)
 
 
+class TestGramForm:
+    """What is made before the loop, for every Hessian that comes."""
+
+    @pytest.mark.parametrize("scale", [0.0, 1e-3, 30.0])
+    def test_the_objective_may_be_scaled_later(self, scale, rng):
+        """By the scaling of a batch's member, or by nothing, where a certificate is in sight."""
+        system, _, _ = make_system(rng, "dense", n=6, p=2, m=6)
+        form = GramForm.of(system.program, 1e-8)
+        system = replace(system, program=replace(system.program, quadratic_scale=jnp.array(scale)))
+        right = jnp.asarray(rng.normal(size=(2, 14)))
+        solved = form.solve(system, form.factor(system), right)
+        np.testing.assert_allclose(system.product(solved), right, atol=1e-4)
+
+    def test_an_absent_row_keeps_its_own_equation(self, rng):
+        system, matrix, _ = make_system(rng, "dense", p=2, m=4)
+        form = GramForm.of(system.program, 1e-8)  # made with the row: a batch may share it
+        active = jnp.ones(6).at[3].set(0)
+        rows = replace(system.program.rows, active=active)
+        system = replace(system, program=replace(system.program, rows=rows))
+        matrix[9], matrix[:, 9] = 0, 0
+        matrix[9, 9] = -system.hessian[3]
+        right = jnp.asarray(rng.normal(size=(1, 12)))
+        solved = form.solve(system, form.factor(system), right)
+        np.testing.assert_allclose(solved @ matrix, right, atol=1e-5)
+
+    def test_a_quadratic_that_is_indefinite_by_rounding(self, rng):
+        system, *_ = make_system(rng, "dense", p=2, m=4)
+        direction = np.linalg.svd(rng.normal(size=(1, 6)))[2][0]
+        quadratic = system.program.quadratic - 1.0001 * np.min(
+            np.linalg.eigvalsh(system.program.quadratic)
+        ) * np.outer(direction, direction)
+        program = replace(system.program, quadratic=quadratic - 1e-6 * jnp.eye(6))
+        form = jax.jit(lambda p: GramForm.of(p, 1e-8))(program)
+        chex.assert_tree_all_finite(form)
+
+    def test_a_batch_that_shares_its_matrices_shares_the_form(self, rng):
+        system, *_ = make_system(rng, "dense", p=2, m=4)
+
+        def form_of(scale):
+            return GramForm.of(replace(system.program, quadratic_scale=scale), 1e-8)
+
+        # It would be an error if the form depended on the member.
+        jax.vmap(form_of, out_axes=None)(jnp.arange(1.0, 4.0))
+
+    @pytest.mark.parametrize(
+        ("case", "expected"),
+        [
+            (dict(n=40, m=20), GramForm),
+            (dict(n=12, p=6, m=2), GramForm),
+            (dict(n=6, m=24), PrimalForm),
+            (dict(n=12, m=6, bounds=True), PrimalForm),
+        ],
+    )
+    def test_where_it_is_cheaper(self, case, expected, rng):
+        system, *_ = make_system(rng, "dense", **case)
+        cone = orthant_product(case.get("p", 0), system.hessian.size - case.get("p", 0))
+        assert isinstance(choose_loop_form(system.program, cone, 1e-8), expected)
+
+
 @jax.jit
 def refined(system, right):
     """Both forms where both apply, unrefined and refined."""
@@ -197,7 +262,8 @@ def test_refinement_takes_the_regularization_out(quadratic, name, rng):
     right = mask * rng.normal(size=(2, len(matrix)))
     expected = exact(matrix, mask, right)
     found = refined(system, right)
-    assert len(found) == (2 if quadratic == "diagonal" else 1)
+    two = quadratic == "diagonal" or (quadratic, name) == ("dense", "both")
+    assert len(found) == (2 if two else 1)
     for results in found.values():
         errors = [np.abs(right - np.asarray(u) @ matrix).max() for u in results]
         assert errors[0] > 1e-6, "the regularization must show without refinement"

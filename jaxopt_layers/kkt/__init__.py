@@ -1,6 +1,7 @@
 """The linear systems of the solver and of its derivative: forms, factorization, refinement."""
 
 from jaxopt_layers.kkt.choose import choose_form as choose_form
+from jaxopt_layers.kkt.choose import choose_loop_form as choose_loop_form
 from jaxopt_layers.kkt.choose import dense_operations as dense_operations
 from jaxopt_layers.kkt.choose import form_by_pattern as form_by_pattern
 from jaxopt_layers.kkt.choose import sparse_is_cheaper as sparse_is_cheaper

@@ -6,6 +6,7 @@ from jax import Array
 
 from jaxopt_layers.cones import Product
 from jaxopt_layers.kkt.dual import DualForm
+from jaxopt_layers.kkt.gram import GramForm
 from jaxopt_layers.kkt.primal import PrimalForm
 from jaxopt_layers.kkt.sparse import SparseForm, sparse_plan
 from jaxopt_layers.kkt.standard import StandardForm, standard_plan
@@ -13,13 +14,25 @@ from jaxopt_layers.kkt.system import Form
 from jaxopt_layers.matrix import is_diagonal
 from jaxopt_layers.multifrontal import is_available
 from jaxopt_layers.problem import Program
-from jaxopt_layers.rows import SparseRows
+from jaxopt_layers.rows import DenseRows, SparseRows
 from jaxopt_layers.sparse_matrix import SparseMatrix
 
 # Below this many operations dense matrices always win.
 _SMALL = 3e6
 # How much slower an operation of a sparse factorization is, and what a step of its loops costs.
 _SPARSE_PENALTY, _STEP_PENALTY = 5, 2e5
+# Iterations that are expected of a loop; how much slower an operation of a product with a few rows is than
+# one of square matrices; what the many small kernels of an inverse factor cost, in operations.
+_ITERATIONS, _THIN_PENALTY, _CALL = 10, 7, 5e4
+# In single precision a system is condensed to the rows up to so many of them a variable.
+_MORE_ROWS = 1.5
+
+
+def choose_loop_form(program: Program, cone: Product, regularization: float) -> Form:
+    """The form for a loop in which only the cone's Hessian changes."""
+    if _gram_is_cheaper(program, cone):
+        return GramForm.of(program, regularization)
+    return choose_form(program, cone)
 
 
 def choose_form(program: Program, cone: Product) -> Form:
@@ -38,6 +51,31 @@ def _dual_is_cheaper(program: Program) -> bool:
     bounded = rows.lower or rows.upper or program.quadratic is not None
     primal, dual = _operations(n, rows.matrix_count)
     return is_diagonal(program.quadratic) and bounded and dual < primal
+
+
+def _gram_is_cheaper(program: Program, cone: Product) -> bool:
+    rows, quadratic = program.rows, program.quadratic
+    if not isinstance(rows, DenseRows) or isinstance(quadratic, SparseMatrix):
+        return False
+    count, n, p = rows.matrix_count, rows.variables, rows.equalities
+    changes = rows.lower or rows.upper or not cone.is_orthant
+    if changes or is_diagonal(quadratic) or not count:
+        return False
+    if (
+        rows.dtype.itemsize < 8
+    ):  # it takes fewer iterations there: the cone's Hessian is rounded less
+        return count <= _MORE_ROWS * n
+    primal = _inversion(n) + 2 * count * n**2
+    if p:
+        primal += 2 * p * n**2 + 2 * p**2 * n + _inversion(p)
+    once = _inversion(n) + 2 * count * n**2 + 2 * count**2 * n
+    more_products = 2 * _THIN_PENALTY * 4 * count * n
+    return once + _ITERATIONS * (_inversion(count) + more_products) < _ITERATIONS * primal
+
+
+def _inversion(size: int) -> float:
+    """An inverse factor's time, in operations of a matrix product."""
+    return 3 * size**3 + _CALL
 
 
 def _operations(n: int, rows: int) -> tuple[float, float]:

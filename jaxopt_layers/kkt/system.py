@@ -7,8 +7,8 @@ A cone's H is not diagonal, but it is in the coordinates of its eigenvectors: wi
 the rows are U'R here, and the second part of a vector is U'rz or U'dz (`rotated_system`).
 
 Vectors are joined, u = (dx, dz), and stand as the rows of a stack (k, n + rows). A form (`PrimalForm`,
-`DualForm`, `StandardForm`, `SparseForm`) eliminates one side, or what it can, and factors what is left after
-adding a little to the diagonal; `refined_solve` takes that out again.
+`DualForm`, `GramForm`, `StandardForm`, `SparseForm`) eliminates one side, or what it can, and factors what is
+left after adding a little to the diagonal; `refined_solve` takes that out again.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def rotated_system(
 
 
 class Form(Protocol):
-    """A way to factor a `System`; static, so that it hashes under jit."""
+    """A way to factor a `System`: what it does, and, of a `GramForm`, what of the matrix it knows already."""
 
     def factor(self, system: System) -> Any:
         """The factorization, a pytree."""
