@@ -7,15 +7,13 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-# The fast run of each example that returns an exit code; those of the literature's applications are part
-# of the first test command, the others of the second.
-APPLICATIONS = {
+# The fast run of each example that returns an exit code: some that take seconds, and are part of the first
+# test command, and others.
+QUICK = {
     "data_poisoning": ["--steps", "5", "--shifts", "5"],
     "hyperparameters": ["--steps", "10"],
     "resource_allocation": ["--steps", "8", "--seeds", "1"],
     "robust_control": ["--steps", "8"],
-    "structured_prediction": ["--steps", "20"],
-    "tv_denoising": ["--steps", "15"],
 }
 OTHERS = {
     "constrained_regression": ["--steps", "8"],
@@ -24,8 +22,10 @@ OTHERS = {
     "optnet_in_cvxpy": ["--steps", "15"],
     "portfolio": ["--steps", "5"],
     "robust_least_squares": ["--steps", "8"],
+    "structured_prediction": ["--steps", "20"],
+    "tv_denoising": ["--steps", "15"],
 }
-ARGUMENTS = APPLICATIONS | OTHERS | {"max_cut": ["--steps", "5"], "sudoku": ["--epochs", "1"]}
+ARGUMENTS = QUICK | OTHERS | {"max_cut": ["--steps", "5"], "sudoku": ["--epochs", "1"]}
 WITH_MAIN = sorted(
     path.stem for path in EXAMPLES.glob("*.py") if "def main(" in path.read_text(encoding="utf-8")
 )
@@ -50,7 +50,7 @@ def test_every_example_with_a_command_line_is_run_here():
 
 
 @pytest.mark.parametrize(
-    "name", [*APPLICATIONS, *[pytest.param(name, marks=pytest.mark.slow) for name in OTHERS]]
+    "name", [*QUICK, *[pytest.param(name, marks=pytest.mark.slow) for name in OTHERS]]
 )
 def test_fast(load, name, tmp_path, capsys):
     output = tmp_path / "new" / "figure.png"
@@ -62,7 +62,7 @@ def test_fast(load, name, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*APPLICATIONS, *OTHERS])
+@pytest.mark.parametrize("name", [*QUICK, *OTHERS])
 def test_in_full(load, name, tmp_path):
     """Every example reaches the number that it promises."""
     assert load(name).main(["--output", str(tmp_path / "figure.png")]) == 0

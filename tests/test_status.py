@@ -259,7 +259,7 @@ SCALES = {
     "G spread": (1, spread(4), 1),
     "objective small": (1, 1, 1e-4),
     "objective large": (1, 1, 1e4),
-    "objective very small": (1, 1, 1e-10),
+    "objective very small": (1, 1, 1e-7),
     "objective very large": (1, 1, 1e10),
     "all": (spread(2), spread(4)[::-1], 1e-4),
     "all, other way": (spread(2)[::-1], spread(4), 1e4),
