@@ -189,3 +189,23 @@ def test_twenty_programs_of_each_kind(name, rng):
     places = cone_program(rng, cones)["A"] != 0
     for _ in range(20):
         compare_cone_program(cone_program(rng, cones, places), cones)
+
+
+@pytest.mark.slow
+def test_a_long_chain_of_second_differences():
+    """A concave signal's nearest convex one: multipliers of 2e4, and a matrix whose condition is n^4.
+
+    The regularization must shrink, or steps don't do what they should; and an iterate next to a bad one that
+    is on its way to the solution must not be given up.
+    """
+    n = 1000
+    signal = np.sin(np.linspace(0, np.pi, n))
+    index = np.arange(n - 2)
+    G = np.zeros((n - 2, n))
+    G[index, index], G[index, index + 1], G[index, index + 2] = -1, 2, -1
+    solve = jax.jit(lambda q: jl.solve_qp(jnp.ones(n), q, G=sparse(G), h=np.zeros(n - 2)))
+    solution = solve(-signal)
+    assert solution.status == Status.SOLVED
+    assert solution.iterations <= 25
+    # The nearest convex function to a concave one is affine, and by symmetry constant.
+    np.testing.assert_allclose(solution.x, np.full(n, signal.mean()), atol=1e-7)

@@ -35,9 +35,10 @@ _SHORTEST_STEP = 1e-10
 _SHORT_STEP = 0.2
 # Iterations without tau after which a certificate need not get purer.
 _WAIT_FOR_PURITY = 20
-# How the regularization grows when a factorization breaks down, and where that ends.
-_MORE_REGULARIZATION = 100
-_MOST_REGULARIZATION = 1e-2
+# How the regularization grows when a factorization breaks down, and where that ends; how it shrinks, and to
+# which part of what it was.
+_MORE_REGULARIZATION, _LESS_REGULARIZATION = 100, 0.1
+_MOST_REGULARIZATION, _LEAST_REGULARIZATION = 1e-2, 1e-4
 # A solved problem takes another step while it is not this much better than asked and the last step
 # made it this much better. Or while the smaller one of an inequality's slack and multiplier is more than
 # this part of the larger one, and the last step took mu to less than this part; it takes about a quarter
@@ -151,7 +152,9 @@ def _judge(
     better = finite & (measured.worst < best_before)
     near = best_before < _NEAR
     gone = vanished(step.iterate)
-    stalled = jnp.where(gone | (near & ~better), progress.stalled + 1, 0)
+    # One that is worse than the best but better than the last may be on its way.
+    worse = ~(measured.worst < Measure(*floats.current.measured).worst)
+    stalled = jnp.where(gone | (near & ~better), progress.stalled + (gone | worse), 0)
     # Convergence is superlinear in the end: one or two more steps buy the accuracy that derivatives
     # need, which suffer from every multiplier that is not yet small against its slack. With curved cones
     # it is not, and Newton's method on the residual map follows.
@@ -162,8 +165,15 @@ def _judge(
         polish = gained & (measured.worst > _POLISHED * limits.tolerance)
         polish = polish | _is_separating(program, cone, floats.current.iterate, step.iterate)
     done = jnp.where(finite & solved, ~polish, best_before <= limits.tolerance)
-    # A breakdown is met by staying where we are and regularizing more, a few times.
-    regularization = jnp.where(finite, 1, _MORE_REGULARIZATION) * floats.regularization
+    tolerable = _LINEAR_ERROR if cone.is_orthant else _CURVED_LINEAR_ERROR
+    inaccurate = ~starting & _inaccurate(floats.residuals, step, expected, tolerable)
+    # A breakdown is met by staying where we are and regularizing more, a few times. Less regularization
+    # where refinement does not take out what it does to the step.
+    change = jnp.where(inaccurate & progress.refine, _LESS_REGULARIZATION, 1)
+    change = jnp.where(finite, change, _MORE_REGULARIZATION)
+    regularization = jnp.maximum(
+        change * floats.regularization, _LEAST_REGULARIZATION * limits.regularization
+    )
     # Next to a cone that isn't symmetric a short step is tried again with more centring.
     cautious = (step.length < _SHORT_STEP) & (not cone.symmetric)
     stuck = (step.length < _SHORTEST_STEP) & (progress.cautious | cone.symmetric)
@@ -176,8 +186,6 @@ def _judge(
     status = jnp.where(hopeless & (status == RUNNING), Status.NUMERICAL_ERROR, status)
     status = jnp.where(done, Status.SOLVED, status)
 
-    tolerable = _LINEAR_ERROR if cone.is_orthant else _CURVED_LINEAR_ERROR
-    inaccurate = ~starting & _inaccurate(floats.residuals, step, expected, tolerable)
     return State(
         floats=Floats(
             current=_pick(finite, Point(step.iterate, vector), floats.current),
