@@ -40,8 +40,8 @@ class Floats:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Progress:
-    """`stalled` counts iterations without progress since `best` improved; `refine` is set once the last step's
-    residuals show that the linear solves have lost accuracy; `cautious` after a short step near a cone that
+    """`stalled` counts iterations without progress since `best` improved; `refine` is set once the last
+    step's residuals show that the linear solves have lost accuracy; `cautious` after a short step near a cone that
     isn't symmetric."""
 
     status: Array
