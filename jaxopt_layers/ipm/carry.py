@@ -41,8 +41,8 @@ class Floats:
 @dataclass(frozen=True)
 class Progress:
     """`stalled` counts iterations without progress since `best` improved; `refine` is set once the last
-    step's residuals show that the linear solves have lost accuracy; `cautious` after a short step near a cone that
-    isn't symmetric."""
+    step's residuals show that the linear solves have lost accuracy; `cautious` after a short step near a
+    cone that isn't symmetric."""
 
     status: Array
     iterations: Array
