@@ -11,8 +11,14 @@ import pytest
 from jaxopt_layers.cholesky import _by_library, inverse_factor
 from jaxopt_layers.cones import orthant_product
 from jaxopt_layers.implicit.data import Data, Layout, Marks
-from jaxopt_layers.kkt import System, choose_form, refined_solve, restore, robust_factor
-from jaxopt_layers.kkt.choose import choose_loop_form
+from jaxopt_layers.kkt import (
+    System,
+    choose_form,
+    choose_loop_form,
+    refined_solve,
+    restore,
+    robust_factor,
+)
 from jaxopt_layers.kkt.dual import DualForm
 from jaxopt_layers.kkt.gram import GramForm
 from jaxopt_layers.kkt.primal import PrimalForm

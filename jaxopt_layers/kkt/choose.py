@@ -61,9 +61,8 @@ def _gram_is_cheaper(program: Program, cone: Product) -> bool:
     changes = rows.lower or rows.upper or not cone.is_orthant
     if changes or is_diagonal(quadratic) or not count:
         return False
-    if (
-        rows.dtype.itemsize < 8
-    ):  # it takes fewer iterations there: the cone's Hessian is rounded less
+    # In single precision it takes fewer iterations, too: the cone's Hessian is rounded less.
+    if rows.dtype.itemsize < 8:
         return count <= _MORE_ROWS * n
     primal = _inversion(n) + 2 * count * n**2
     if p:
