@@ -21,7 +21,15 @@ from jaxopt_layers.cvxpy_layer import CvxpyLayer, CvxpySolution, with_settings
 from tests.helpers.compilations import compilations
 from tests.helpers.cvxpy_problems import CASES, Case
 
-SLOW = ("second_order", "exponential", "semidefinite", "power", "geometric")
+SLOW = (
+    "second_order",
+    "exponential",
+    "semidefinite",
+    "power",
+    "geometric",
+    "structured",
+    "quadratic_form",
+)
 TABLE = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES]
 MEMBERS, STEP = 3, 1e-4
 

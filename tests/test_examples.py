@@ -10,17 +10,17 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 # The fast run of each example that returns an exit code: some that take seconds, and are part of the first
 # test command, and others.
 QUICK = {
-    "data_poisoning": ["--steps", "5", "--shifts", "5"],
     "hyperparameters": ["--steps", "10"],
     "resource_allocation": ["--steps", "8", "--seeds", "1"],
-    "robust_control": ["--steps", "8"],
 }
 OTHERS = {
     "constrained_regression": ["--steps", "8"],
+    "data_poisoning": ["--steps", "5", "--shifts", "5"],
     "expressivity": ["--points", "5", "--steps", "30"],
     "mpc": ["--steps", "5"],
     "optnet_in_cvxpy": ["--steps", "15"],
     "portfolio": ["--steps", "5"],
+    "robust_control": ["--steps", "8"],
     "robust_least_squares": ["--steps", "8"],
     "structured_prediction": ["--steps", "20"],
     "tv_denoising": ["--steps", "15"],

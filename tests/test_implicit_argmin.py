@@ -183,7 +183,9 @@ def test_implicit_kkt_on_the_disc():
     assert_close(second, jax.jacfwd(jax.jacrev(lambda p: closed(p).x))(POINT))
 
 
-@pytest.mark.parametrize("options", [{}, {"equalities": "direct"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, pytest.param({"equalities": "direct"}, marks=pytest.mark.slow)], ids=str
+)
 def test_implicit_kkt_of_a_quadratic_program(rng, options):
     """Every output in every input agrees with solve_qp's own derivative."""
     n = 4

@@ -90,7 +90,8 @@ def test_cones_group_what_is_second_order():
     assert isinstance(alike.padded.cones[0], Stack)
 
 
-@pytest.mark.parametrize("method", ["hsd", pytest.param("kkt", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["hsd", "kkt"])
 def test_solutions_and_gradients(method, rng):
     """Against the sparse path, which keeps the cones apart."""
     cones, n = jl.Cones(nonnegative=2, second_order=(3, 5, 2, 3)), 6

@@ -99,6 +99,7 @@ def test_cone_programs_batched_over_values(rng):
     np.testing.assert_allclose(solve(batch), np.stack(expected), atol=1e-8)
 
 
+@pytest.mark.slow
 def test_bcoo_is_converted(rng):
     Q, q, A, b, G, h = quadratic_program(rng)
     solution = jl.solve_qp(

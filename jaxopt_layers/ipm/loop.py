@@ -43,7 +43,7 @@ _MOST_REGULARIZATION, _LEAST_REGULARIZATION = 1e-2, 1e-4
 # made it this much better. Or while the smaller one of an inequality's slack and multiplier is more than
 # this part of the larger one, and the last step took mu to less than this part; it takes about a quarter
 # where both are zero in the end, which no number of steps can tell apart.
-_POLISHED, _WORTHWHILE_GAIN = 1e-4, 0.5
+_POLISHED, _WORTHWHILE_GAIN = 1e-2, 0.5
 _SEPARATED, _SEPARATING_GAIN = 1e-7, 0.2
 
 _Tree = TypeVar("_Tree")
@@ -166,13 +166,10 @@ def _judge(
         polish = polish | _is_separating(program, cone, floats.current.iterate, step.iterate)
     done = jnp.where(finite & solved, ~polish, best_before <= limits.tolerance)
     tolerable = _LINEAR_ERROR if cone.is_orthant else _CURVED_LINEAR_ERROR
-    inaccurate = ~starting & _inaccurate(floats.residuals, step, expected, tolerable)
-    # A breakdown is met by staying where we are and regularizing more, a few times. Less regularization
-    # where refinement does not take out what it does to the step.
-    change = jnp.where(inaccurate & progress.refine, _LESS_REGULARIZATION, 1)
-    change = jnp.where(finite, change, _MORE_REGULARIZATION)
-    regularization = jnp.maximum(
-        change * floats.regularization, _LEAST_REGULARIZATION * limits.regularization
+    inaccurate, diverged = _inaccurate(floats.residuals, step, expected, tolerable)
+    inaccurate, diverged = ~starting & inaccurate, ~starting & diverged
+    regularization = next_regularization(
+        floats.regularization, limits.regularization, progress.refine, finite, inaccurate, diverged
     )
     # Next to a cone that isn't symmetric a short step is tried again with more centring.
     cautious = (step.length < _SHORT_STEP) & (not cone.symmetric)
@@ -180,7 +177,7 @@ def _judge(
     hopeless = stuck | (stalled > jnp.where(gone, 3 * _PATIENCE, _PATIENCE))
     hopeless = jnp.where(finite, hopeless, regularization > _MOST_REGULARIZATION)
 
-    final = hopeless | (gone & (stalled >= _WAIT_FOR_PURITY))
+    final = hopeless | (gone & (stalled >= _WAIT_FOR_PURITY)) | _is_ray(step.iterate)
     proven = certificate(measured, step.iterate, limits, final)
     status = jnp.where(finite, proven, RUNNING)
     status = jnp.where(hopeless & (status == RUNNING), Status.NUMERICAL_ERROR, status)
@@ -204,6 +201,11 @@ def _judge(
     )
 
 
+def _is_ray(iterate: Iterate) -> Array:
+    """Whether tau is less than rounding makes of it: what violates a certificate then is rounding, too."""
+    return iterate.tau < float(jnp.finfo(iterate.tau.dtype).eps) ** 2 * iterate.kappa
+
+
 def _is_separating(program: Program, cone: Product, before: Iterate, reached: Iterate) -> Array:
     """Whether some row is not yet clearly active or inactive, on which derivatives depend, and steps help."""
     _, z = program.split(reached.u)
@@ -212,15 +214,34 @@ def _is_separating(program: Program, cone: Product, before: Iterate, reached: It
     return jnp.any(unclear) & (reached.mu(cone) < _SEPARATING_GAIN * before.mu(cone))
 
 
-def _inaccurate(before: Residuals, step: Step, reached: Residuals, tolerable: float) -> Array:
-    """Whether the residuals differ much from what an exact Newton step would have left.
+def _inaccurate(
+    before: Residuals, step: Step, reached: Residuals, tolerable: float
+) -> tuple[Array, Array]:
+    """Whether the residuals differ much from what an exact Newton step would have left; whether they grew.
 
     They are linear in the step, so the residuals of the next iterate, which are needed anyway, show
     the error of the linear solves at no cost.
     """
-    expected = step.remaining * before.equations
-    norms = norm_inf(jnp.stack([reached.equations - expected, expected]))
-    return norms[0] > tolerable * norms[1]
+    old, new = before.equations, reached.equations
+    expected = step.remaining * old
+    norms = norm_inf(jnp.stack([new - expected, expected, new, old]))
+    return norms[0] > tolerable * norms[1], norms[2] > norms[3]
+
+
+def next_regularization(
+    last: Array, first: Array, refined: Array, finite: Array, inaccurate: Array, diverged: Array
+) -> Array:
+    """Of the next factorization.
+
+    A breakdown is met by staying where we are and regularizing more, a few times. Where refinement does not
+    take out what the regularization does to a step there will be less, and where it made the residuals grow,
+    which is rounding, as much as in the beginning.
+    """
+    less = jnp.maximum(_LESS_REGULARIZATION * last, _LEAST_REGULARIZATION * first)
+    more = _MORE_REGULARIZATION * last
+    refined_next = jnp.where(diverged, jnp.maximum(last, jnp.minimum(more, first)), less)
+    following = jnp.where(refined & (inaccurate | diverged), refined_next, last)
+    return jnp.where(finite, following, more)
 
 
 def _conclude(state: State, limits: Tolerances) -> Outcome:

@@ -16,6 +16,8 @@ from jaxopt_layers.problem import Program
 
 # A warm start is moved this far into the interior, relative to how badly it fits the new problem.
 _WARM_CENTRING = 1e-1
+# The least complementarity product of a cold start.
+_LEAST_MU = 1e-6
 
 
 @jax.tree_util.register_dataclass
@@ -41,19 +43,35 @@ def least_squares_point(program: Program, cone: Product, constant: Array, offset
     """Cold start from solutions of the KKT system with the identity as scaling (Mehrotra 1992).
 
     `constant` solves it for the right-hand side (-q, b) and `offset` for (0, b). With a quadratic
-    objective the first gives x, s = -z and z, each moved into the cone. For a linear program the
-    primal and the dual part are separate problems: the second gives x and s, the difference z.
+    objective the first gives x, s = -z and z. For a linear program the primal and the dual part are
+    separate problems: the second gives x and s, the difference z.
     """
     x, z = program.split(constant)
     s = -z
     if program.quadratic is None:
         x, z_primal = program.split(offset)
         s, z = -z_primal, z - z_primal
-    unit = cone.unit(x.dtype)
-    s = jnp.where(cone.has_slack, _into_cone(cone, s, unit), 0)
-    z = _into_cone(cone, z, unit)
     one = jnp.ones((), x.dtype)
-    return Iterate(u=jnp.concatenate([x, z]), s=s, tau=one, kappa=one)
+    kappa = one
+    if cone.is_orthant and program.quadratic is not None:
+        s, z, kappa = _central(cone, z)
+    else:
+        unit = cone.unit(x.dtype)
+        s = jnp.where(cone.has_slack, _into_cone(cone, s, unit), 0)
+        z = _into_cone(cone, z, unit)
+    return Iterate(u=jnp.concatenate([x, z]), s=s, tau=one, kappa=kappa)
+
+
+def _central(cone: Product, z: Array) -> tuple[Array, Array, Array]:
+    """s and z with s - z = -z as it was, their products and kappa all equal to the mean square of that.
+
+    Centred, and as far from the boundary as the numbers are large: pushed into the cone until all of them are
+    positive, they would take an iteration more.
+    """
+    signed = jnp.where(cone.has_slack, z, 0)
+    mu = jnp.maximum(jnp.sum(signed * signed) / cone.degree, _LEAST_MU)
+    s, z = cone.central_pair(-z, mu)
+    return s, z, mu
 
 
 def _into_cone(cone: Product, v: Array, unit: Array) -> Array:
