@@ -11,7 +11,7 @@ FIRST = 1e-8
 
 def following(last, *, refined=True, finite=True, inaccurate=False, diverged=False):
     flags = (jnp.asarray(flag) for flag in (refined, finite, inaccurate, diverged))
-    return float(next_regularization(jnp.asarray(last), jnp.asarray(FIRST), *flags))
+    return float(next_regularization(jnp.asarray(last), FIRST, *flags))
 
 
 @pytest.mark.parametrize("last", [1e-12, FIRST, 1e-4])

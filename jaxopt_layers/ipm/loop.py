@@ -229,7 +229,7 @@ def _inaccurate(
 
 
 def next_regularization(
-    last: Array, first: Array, refined: Array, finite: Array, inaccurate: Array, diverged: Array
+    last: Array, first: float, refined: Array, finite: Array, inaccurate: Array, diverged: Array
 ) -> Array:
     """Of the next factorization.
 
