@@ -43,7 +43,7 @@ _MOST_REGULARIZATION, _LEAST_REGULARIZATION = 1e-2, 1e-4
 # made it this much better. Or while the smaller one of an inequality's slack and multiplier is more than
 # this part of the larger one, and the last step took mu to less than this part; it takes about a quarter
 # where both are zero in the end, which no number of steps can tell apart.
-_POLISHED, _WORTHWHILE_GAIN = 1e-2, 0.5
+_POLISHED, _WORTHWHILE_GAIN = 1e-4, 0.5
 _SEPARATED, _SEPARATING_GAIN = 1e-7, 0.2
 
 _Tree = TypeVar("_Tree")
