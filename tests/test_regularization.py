@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_layers.ipm.loop import next_regularization
+from jaxopt_layers.ipm.regularization import next_regularization
 
 FIRST = 1e-8
 

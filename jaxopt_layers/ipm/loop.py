@@ -14,6 +14,7 @@ from jaxopt_layers.equilibrate import Scaling
 from jaxopt_layers.ipm.carry import Floats, Point, Progress, State
 from jaxopt_layers.ipm.focus import Focus
 from jaxopt_layers.ipm.outcome import Outcome
+from jaxopt_layers.ipm.regularization import MOST_REGULARIZATION, next_regularization
 from jaxopt_layers.ipm.start import WarmStart, unit_point, warm_point
 from jaxopt_layers.ipm.state import RUNNING, Iterate, Residuals, evaluate
 from jaxopt_layers.ipm.step import Step, predictor_corrector_step
@@ -35,10 +36,6 @@ _SHORTEST_STEP = 1e-10
 _SHORT_STEP = 0.2
 # Iterations without tau after which a certificate need not get purer.
 _WAIT_FOR_PURITY = 20
-# How the regularization grows when a factorization breaks down, and where that ends; how it shrinks, and to
-# which part of what it was.
-_MORE_REGULARIZATION, _LESS_REGULARIZATION = 100, 0.1
-_MOST_REGULARIZATION, _LEAST_REGULARIZATION = 1e-2, 1e-4
 # A solved problem takes another step while it is not this much better than asked and the last step
 # made it this much better. Or while the smaller one of an inequality's slack and multiplier is more than
 # this part of the larger one, and the last step took mu to less than this part; it takes about a quarter
@@ -175,7 +172,7 @@ def _judge(
     cautious = (step.length < _SHORT_STEP) & (not cone.symmetric)
     stuck = (step.length < _SHORTEST_STEP) & (progress.cautious | cone.symmetric)
     hopeless = stuck | (stalled > jnp.where(gone, 3 * _PATIENCE, _PATIENCE))
-    hopeless = jnp.where(finite, hopeless, regularization > _MOST_REGULARIZATION)
+    hopeless = jnp.where(finite, hopeless, regularization > MOST_REGULARIZATION)
 
     final = hopeless | (gone & (stalled >= _WAIT_FOR_PURITY)) | _is_ray(step.iterate)
     proven = certificate(measured, step.iterate, limits, final)
@@ -226,22 +223,6 @@ def _inaccurate(
     expected = step.remaining * old
     norms = norm_inf(jnp.stack([new - expected, expected, new, old]))
     return norms[0] > tolerable * norms[1], norms[2] > norms[3]
-
-
-def next_regularization(
-    last: Array, first: float, refined: Array, finite: Array, inaccurate: Array, diverged: Array
-) -> Array:
-    """Of the next factorization.
-
-    A breakdown is met by staying where we are and regularizing more, a few times. Where refinement does not
-    take out what the regularization does to a step there will be less, and where it made the residuals grow,
-    which is rounding, as much as in the beginning.
-    """
-    less = jnp.maximum(_LESS_REGULARIZATION * last, _LEAST_REGULARIZATION * first)
-    more = _MORE_REGULARIZATION * last
-    refined_next = jnp.where(diverged, jnp.maximum(last, jnp.minimum(more, first)), less)
-    following = jnp.where(refined & (inaccurate | diverged), refined_next, last)
-    return jnp.where(finite, following, more)
 
 
 def _conclude(state: State, limits: Tolerances) -> Outcome:
