@@ -41,9 +41,13 @@ _LARGEST_RATIO = {8: 1e13, 4: 1e6}
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Factorization:
-    """The system at a solution, scaled and factored: what the backward pass reuses, as it is kept."""
+    """What the backward pass reuses of the system at a solution, scaled and factored, as it is kept.
 
-    system: System
+    Not its matrices: to scale the data again takes less time than to keep them.
+    """
+
+    hessian: Array
+    regularization: Array
     scaling: Scaling
     factor: Any
 
@@ -70,10 +74,12 @@ class KKTRule:
         hessian = hessian * scaling.rows * scaling.rows / scaling.objective
         limits = tolerances(self.settings, hessian.dtype)
         system = System(scaled, hessian, jnp.array(limits.regularization, hessian.dtype))
+        factor: Any
         if self.settings.derivative.solver == "least_squares":
-            return Factorization(system, scaling, pseudo_inverse(system))
-        system, factor = robust_factor(choose_form(scaled, self.layout.cone), system)
-        return Factorization(system, scaling, factor)
+            factor = pseudo_inverse(system)
+        else:
+            system, factor = robust_factor(choose_form(scaled, self.layout.cone), system)
+        return Factorization(hessian, system.regularization, scaling, factor)
 
     def adjoint(
         self,
@@ -124,7 +130,7 @@ class KKTRule:
         return lax.custom_linear_solve(
             lambda u: self._product(data, marks, pair, u),
             right,
-            lambda _, rhs: self._solve_scaled(factorization, rhs),
+            lambda _, rhs: self._solve_scaled(data, marks, pair, factorization, rhs),
             symmetric=True,
         )
 
@@ -167,16 +173,26 @@ class KKTRule:
         hessian = jnp.concatenate([jnp.zeros(p, s.dtype), ratio])
         return replace(program, rows=replace(rows, active=active)), hessian
 
-    def _solve_scaled(self, factorization: Factorization, right: Array) -> Array:
+    def _solve_scaled(
+        self,
+        data: Data,
+        marks: Marks,
+        pair: tuple[Array, Array],
+        factorization: Factorization,
+        right: Array,
+    ) -> Array:
         """Solve in equilibrated coordinates: x = D x^, z = E z^ / c."""
-        system, scaling, factor = factorization.system, factorization.scaling, factorization.factor
+        scaling, factor = factorization.scaling, factorization.factor
         into = jnp.concatenate([scaling.objective * scaling.columns, scaling.rows])
         out = jnp.concatenate([scaling.columns, scaling.rows / scaling.objective])
         if isinstance(factor, PseudoInverse):
             return out * factor.solve(into * right)
+        program, _ = self._linearize(*lax.stop_gradient((data, marks, pair)))
+        scaled = scale(program, scaling)
+        system = System(scaled, factorization.hessian, factorization.regularization)
         return out * solve_attainable(
             self.settings,
-            choose_form(system.program, self.layout.cone),
+            choose_form(scaled, self.layout.cone),
             system,
             restore(factor),
             into * right,
@@ -193,7 +209,7 @@ def _solve_reverse(
     factorization: Factorization,
     right: Array,
 ) -> Array:
-    return rule._solve_scaled(factorization, right)
+    return rule._solve_scaled(data, marks, pair, factorization, right)
 
 
 def _solve_reverse_forward(
