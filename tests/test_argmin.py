@@ -11,6 +11,7 @@ import jaxopt_layers as jl
 from jaxopt_layers import Status
 from jaxopt_layers.argmin import argmin
 from tests.helpers.compilations import compilations
+from tests.helpers.marks import marked
 from tests.helpers.tolerances import F32, F64
 
 EXACT = jl.Settings(tolerance=1e-13)
@@ -97,12 +98,7 @@ def inner(a, b):
     return sum(float(np.sum(x * y)) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))
 
 
-def quickly(table, *names):
-    """The table's names; all but these are slow."""
-    return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in table]
-
-
-@pytest.mark.parametrize("case", quickly(CASES, "softmax", "both"))
+@pytest.mark.parametrize("case", marked(CASES, {"softmax", "both"}))
 def test_derivatives_against_central_differences(rng, case):
     """Forward and reverse mode, every output, along a random direction in everything."""
     theta = theta_of(case)
@@ -325,7 +321,7 @@ FAILURES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("failure", quickly(FAILURES, "domain", "inequalities"))
+@pytest.mark.parametrize("failure", marked(FAILURES, {"domain", "inequalities"}))
 def test_failures_have_a_status_and_a_finite_gradient(failure):
     solve, batch, statuses = FAILURES[failure]
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.marks import marked
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 # The fast run of each example that returns an exit code: some that take seconds, and are part of the first
 # test command, and others.
@@ -49,9 +51,7 @@ def test_every_example_with_a_command_line_is_run_here():
     assert WITH_MAIN == sorted(ARGUMENTS)
 
 
-@pytest.mark.parametrize(
-    "name", [*QUICK, *[pytest.param(name, marks=pytest.mark.slow) for name in OTHERS]]
-)
+@pytest.mark.parametrize("name", marked(QUICK | OTHERS, QUICK))
 def test_fast(load, name, tmp_path, capsys):
     output = tmp_path / "new" / "figure.png"
     assert load(name).main(["--fast", *ARGUMENTS[name], "--output", str(output)]) == 0

@@ -8,6 +8,7 @@ import pytest
 import jaxopt_layers as jl
 from jaxopt_layers import Status
 from tests.helpers import compiled
+from tests.helpers.marks import marked
 from tests.helpers.problems import Data
 
 FORWARD = jl.Derivative(mode="forward")
@@ -92,10 +93,7 @@ def test_zero(kind):
     assert_marked(gradients, 0)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [pytest.param(k, marks=() if k == "unconstrained" else pytest.mark.slow) for k in BATCHES],
-)
+@pytest.mark.parametrize("kind", marked(BATCHES, {"unconstrained"}))
 def test_nan(kind):
     """NaN in every entry of the data that is finite; the others count as absent."""
     data, _ = BATCHES[kind]

@@ -5,6 +5,7 @@ import pytest
 
 from tests.helpers import compiled
 from tests.helpers.gradients import gradient_errors, random_cotangents
+from tests.helpers.marks import marked
 from tests.helpers.oracles import clarabel_qp
 from tests.helpers.problems import CASES, OUTPUTS, random_qp, stack
 from tests.helpers.tolerances import F64
@@ -22,11 +23,6 @@ SIZES = {
 }
 QUICK_SIZES = ("mixed",)
 BATCH = 20
-
-
-def marked(names, quick):
-    """All names, those that aren't quick marked slow."""
-    return [pytest.param(n, marks=() if n in quick else pytest.mark.slow) for n in names]
 
 
 def assert_gradients(rng, data, inputs, outputs, cotangents, gradients):
